@@ -16,7 +16,10 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::{Deref, RangeBounds};
 use std::ptr::{self, NonNull};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
+
+use crate::Waker;
 
 /// A view of received bytes, in the block that they were received into.
 ///
@@ -43,8 +46,11 @@ struct Slot {
 
 /// What the pool and the leases on its blocks have in common.
 struct Shared {
-    /// The list of returned slots, or `CLOSED` once the pool is gone.
+    /// The list of returned slots; `STARVING` for an empty one whose next return wakes the port;
+    /// or `CLOSED` once the pool is gone.
     returned: AtomicPtr<Slot>,
+    /// Set before the list is ever `STARVING`.
+    waker: OnceLock<Waker>,
     /// One for the pool itself, one for each block. Who takes the last one frees everything.
     alive: AtomicUsize,
     block_len: usize,
@@ -62,6 +68,8 @@ struct Chunk {
 
 /// The mark of a closed pool: an address that no slot has.
 const CLOSED: *mut Slot = ptr::without_provenance_mut(usize::MAX);
+/// The mark of an empty list that the port's thread sleeps on.
+const STARVING: *mut Slot = ptr::without_provenance_mut(usize::MAX - 1);
 /// Blocks allocated at a time.
 const CHUNK_BLOCKS: usize = 64;
 const PAGE: usize = 4096;
@@ -82,6 +90,7 @@ impl Pool {
         assert!(block_len > 0 && u32::try_from(block_len).is_ok() && blocks <= max_blocks);
         let shared = Box::new(Shared {
             returned: AtomicPtr::new(ptr::null_mut()),
+            waker: OnceLock::new(),
             alive: AtomicUsize::new(1),
             block_len,
             chunks: UnsafeCell::new(Vec::new()),
@@ -126,6 +135,26 @@ impl Pool {
         self.free.pop()
     }
 
+    /// Makes the next block that is returned, on whatever thread, wake `waker`. False: some are
+    /// back already, so [collect](Pool::collect) them and do not sleep.
+    ///
+    /// For a port that is about to sleep while receives wait for a block. The mark is the list's
+    /// own empty value, so that a return can neither miss it nor pays for it in other times.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    pub(crate) fn starve(&self, waker: &Waker) -> bool {
+        let shared = self.shared();
+        shared.waker.get_or_init(|| waker.clone());
+        match shared.returned.compare_exchange(
+            ptr::null_mut(),
+            STARVING,
+            Ordering::Release,
+            Ordering::Relaxed,
+        ) {
+            Ok(_) => true,
+            Err(head) => head == STARVING,
+        }
+    }
+
     /// Gives back a block that was taken and not leased.
     pub(crate) fn give_back(&mut self, index: u32) {
         self.free.push(index);
@@ -153,7 +182,8 @@ impl Pool {
     /// Moves the returned blocks to the free ones.
     pub(crate) fn collect(&mut self) {
         let returned = &self.shared().returned;
-        if returned.load(Ordering::Relaxed).is_null() {
+        let head = returned.load(Ordering::Relaxed);
+        if head.is_null() || head == STARVING {
             return;
         }
         // Acquire: the uses of the blocks happened before their return.
@@ -206,7 +236,9 @@ impl Pool {
     /// Frees the memory now, or with the last lease.
     pub(crate) fn close(mut self, at_backend: usize) {
         let first = self.shared().returned.swap(CLOSED, Ordering::AcqRel);
-        self.take_list(first);
+        if first != STARVING {
+            self.take_list(first);
+        }
         let gone = 1 + self.free.len() + at_backend;
         let shared = self.shared;
         // SAFETY: `gone` counts this pool, which ends here, and blocks that no lease refers to.
@@ -334,22 +366,31 @@ impl Drop for Lease {
             fence(Ordering::Acquire);
         }
         // SAFETY: `alive` counts this block until it is released below.
-        let returned = &unsafe { slot.shared.as_ref() }.returned;
-        let mut head = returned.load(Ordering::Relaxed);
+        let shared = unsafe { slot.shared.as_ref() };
+        let mut head = shared.returned.load(Ordering::Relaxed);
         loop {
             if head == CLOSED {
                 // SAFETY: this was the block's last lease, and the pool does not count it.
                 return unsafe { Shared::release(slot.shared, 1) };
             }
+            // Cloned before the block is published: from then on the pool may close and be freed.
+            let starving = head == STARVING;
+            let waker = if starving { shared.waker.get().cloned() } else { None };
+            let next = if starving { ptr::null_mut() } else { head };
             // SAFETY: the last lease is gone, so the slot is this thread's until published.
-            unsafe { *slot.next.get() = head };
-            match returned.compare_exchange_weak(
+            unsafe { *slot.next.get() = next };
+            match shared.returned.compare_exchange_weak(
                 head,
                 self.slot.as_ptr(),
                 Ordering::Release,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return,
+                Ok(_) => {
+                    if let Some(waker) = waker {
+                        waker.wake();
+                    }
+                    return;
+                }
                 Err(now) => head = now,
             }
         }
@@ -437,6 +478,25 @@ mod tests {
             }
         });
         assert_eq!(pool.free(), pool.len());
+        pool.close(0);
+    }
+
+    #[test]
+    fn a_return_to_a_starving_pool_wakes_the_port_once() {
+        let wakes = std::sync::Arc::new(AtomicUsize::new(0));
+        let counter = wakes.clone();
+        let waker = Waker::new(move || _ = counter.fetch_add(1, Ordering::SeqCst));
+        let mut pool = Pool::new(64, 3, 3);
+        let held: Vec<Lease> = (0..3).map(|_| lease(&mut pool, b"held").unwrap()).collect();
+        assert!(pool.starve(&waker) && waker.about_to_sleep());
+        assert!(pool.starve(&waker), "asked again, still nothing is back");
+        assert_eq!(wakes.load(Ordering::SeqCst), 0);
+        std::thread::spawn(move || drop(held)).join().unwrap();
+        assert_eq!(wakes.load(Ordering::SeqCst), 1, "the first of three returns wakes");
+        assert!(!pool.starve(&waker), "blocks are back, so nobody may sleep");
+        assert_eq!(pool.free(), 3);
+        assert!(pool.starve(&waker));
+        assert_eq!(pool.free(), 3);
         pool.close(0);
     }
 

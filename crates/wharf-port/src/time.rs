@@ -1,7 +1,8 @@
 //! Points on the port's monotonic clock.
 
 use std::ops::{Add, Sub};
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 /// A point in time on a port's monotonic clock, in nanoseconds since an origin of the port's own.
 ///
@@ -18,6 +19,13 @@ impl Time {
     /// The time that is `nanos` nanoseconds after the origin.
     pub const fn from_nanos(nanos: u64) -> Time {
         Time(nanos)
+    }
+
+    /// The system's monotonic clock now. Its origin is the first use in this process.
+    pub(crate) fn monotonic() -> Time {
+        static ORIGIN: OnceLock<Instant> = OnceLock::new();
+        let elapsed = ORIGIN.get_or_init(Instant::now).elapsed();
+        Time(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// Nanoseconds since the origin.
