@@ -175,6 +175,9 @@ pub struct Config {
     pub receive_blocks_max: usize,
     /// Operations that are submitted in one turn without a further system call. Default 1,024.
     pub submissions: u32,
+    /// Accepts in flight at once for each listener, where the system takes a connection's socket
+    /// beforehand, as Windows does. Default 32.
+    pub accepts: usize,
 }
 
 impl Default for Config {
@@ -184,6 +187,7 @@ impl Default for Config {
             receive_blocks: 256,
             receive_blocks_max: 4096,
             submissions: 1024,
+            accepts: 32,
         }
     }
 }
