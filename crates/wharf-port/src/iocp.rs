@@ -23,8 +23,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::ptr::NonNull;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use slotmap::SlotMap;
 use windows_sys::Win32::Foundation::ERROR_OPERATION_ABORTED;
@@ -55,8 +55,6 @@ pub(crate) use system::set_exclusive_address_use;
 
 /// Packets taken in one call.
 const PACKETS: usize = 256;
-/// How often a port with parked receives looks for returned leases, which make no sound.
-const PARKED_POLL: Duration = Duration::from_millis(2);
 /// How long dropping a port waits for the kernel to be done with its memory before it leaks it.
 const JOIN_LIMIT: Duration = Duration::from_secs(5);
 /// The longest finite timeout; the next value means forever.
@@ -156,7 +154,7 @@ impl Iocp {
             accepts: config.accepts.max(1),
             skip: true,
             filling: 0,
-            now: clock(),
+            now: Time::monotonic(),
             waits: 0,
         })
     }
@@ -344,11 +342,8 @@ impl Iocp {
 
     /// How long the port may sleep, rounded up so that a deadline is never awaited in vain.
     fn timeout_ms(&self, until: Option<Time>) -> u32 {
-        let now = clock();
+        let now = Time::monotonic();
         let mut until = until.unwrap_or(Time::FAR);
-        if !self.parked.is_empty() {
-            until = until.min(now + PARKED_POLL);
-        }
         if !self.parked_accepts.is_empty() {
             until = until.min(self.accept_again);
         }
@@ -380,6 +375,9 @@ impl Iocp {
         if completions.len() > before || !self.ready.is_empty() {
             return self.take_packets(0, completions);
         }
+        if !self.parked.is_empty() && !self.starve() {
+            return self.take_packets(0, completions);
+        }
         if !self.waker.about_to_sleep() {
             return self.take_packets(0, completions).map(|_| true);
         }
@@ -387,7 +385,15 @@ impl Iocp {
         let woken = self.take_packets(timeout_ms, completions);
         // A wake that comes between the two is in the port's queue, for the next time.
         self.waker.awake();
+        // It may have been a lease that came back.
+        self.unpark(completions);
         woken
+    }
+
+    /// Asks to be woken when a lease comes back. False: one did already.
+    fn starve(&mut self) -> bool {
+        let waker = self.waker.clone();
+        self.pool().starve(&waker)
     }
 }
 
@@ -494,7 +500,7 @@ impl Implementation for Iocp {
         let before = completions.len();
         loop {
             let woken = self.turn(completions, until)?;
-            self.now = clock();
+            self.now = Time::monotonic();
             // The system may count a wait in coarser ticks than the clock, and end it early.
             if woken || completions.len() > before || until.is_some_and(|until| self.now >= until) {
                 // What a wake wanted, this return does.
@@ -525,8 +531,8 @@ impl Iocp {
     fn join(&mut self) {
         let all: Vec<Operation> = self.operations.keys().collect();
         all.into_iter().for_each(|operation| self.cancel(operation));
-        let limit = clock() + JOIN_LIMIT;
-        while !self.operations.is_empty() && clock() < limit {
+        let limit = Time::monotonic() + JOIN_LIMIT;
+        while !self.operations.is_empty() && Time::monotonic() < limit {
             let mut unheard = Vec::new();
             for ready in mem::take(&mut self.ready) {
                 if let Ready::Done(operation, place, outcome) = ready {
@@ -555,12 +561,6 @@ impl Drop for Iocp {
             }
         }
     }
-}
-
-/// Nanoseconds since the first port of this process.
-fn clock() -> Time {
-    static ORIGIN: OnceLock<Instant> = OnceLock::new();
-    Time::ZERO + ORIGIN.get_or_init(Instant::now).elapsed()
 }
 
 fn aborted() -> io::Error {

@@ -25,6 +25,7 @@ impl Default for ListenOptions {
 pub struct Listener {
     pub(crate) origin: ListenerOrigin,
     pub(crate) address: SocketAddr,
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "made for further sockets"))]
     options: ListenOptions,
 }
 

@@ -10,12 +10,12 @@ use socket2::{Domain, Protocol, Type};
 use windows_sys::Win32::Foundation::{ERROR_INVALID_HANDLE, ERROR_NETNAME_DELETED};
 use windows_sys::Win32::Networking::WinSock as winsock;
 
-use super::{Iocp, Kind, Ready, aborted, clock, system};
+use super::{Iocp, Kind, Ready, aborted, system};
 use crate::iocp::places::Place;
 use crate::iocp::system::{Addresses, Started};
 use crate::listener::IncomingOrigin;
 use crate::port::peer_of;
-use crate::{Completion, Event, Incoming, Operation, Socket, Token};
+use crate::{Completion, Event, Incoming, Operation, Socket, Time, Token};
 
 /// How long accepting pauses when no socket can be had for it.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -101,7 +101,7 @@ impl Iocp {
                 if !self.parked_accepts.contains(&operation) {
                     self.parked_accepts.push(operation);
                 }
-                self.accept_again = clock() + PAUSE;
+                self.accept_again = Time::monotonic() + PAUSE;
                 return;
             };
             let place = self.places.take(operation, 0);
@@ -172,7 +172,7 @@ impl Iocp {
             if !self.parked_accepts.contains(&operation) {
                 self.parked_accepts.push(operation);
             }
-            self.accept_again = clock() + PAUSE;
+            self.accept_again = Time::monotonic() + PAUSE;
         } else if !ends {
             self.post_accepts(operation);
         } else if accept.posted.is_empty() {
@@ -184,7 +184,7 @@ impl Iocp {
 
     /// Lets parked accepts go on, when their pause is over.
     pub(super) fn retry_accepts(&mut self) {
-        if self.parked_accepts.is_empty() || clock() < self.accept_again {
+        if self.parked_accepts.is_empty() || Time::monotonic() < self.accept_again {
             return;
         }
         for operation in std::mem::take(&mut self.parked_accepts) {

@@ -36,7 +36,7 @@ impl Rig {
     /// Waits for the next completions, ten seconds at the most.
     fn wait(&mut self) -> Vec<Completion> {
         let mut completions = Vec::new();
-        let until = clock() + Duration::from_secs(10);
+        let until = Time::monotonic() + Duration::from_secs(10);
         self.port.wait(&mut completions, Some(until)).unwrap();
         assert!(!completions.is_empty(), "nothing completed");
         completions
@@ -226,7 +226,7 @@ fn a_drop_joins_everything_first() {
         gather.push(full.clone());
         rig.port.send(stalled, gather, SEND);
         let mut completions = Vec::new();
-        let until = clock() + Duration::from_millis(100);
+        let until = Time::monotonic() + Duration::from_millis(100);
         rig.port.wait(&mut completions, Some(until)).unwrap();
         if completions.is_empty() {
             break;
@@ -242,4 +242,29 @@ fn a_drop_joins_everything_first() {
     drop(unread);
     let end = peer.read(&mut [0; 1]);
     assert!(matches!(end, Ok(0) | Err(_)), "the connection is still open");
+}
+
+#[test]
+fn a_lease_that_comes_back_from_another_thread_ends_the_sleep() {
+    let mut rig = Rig::new(&Config { receive_blocks: 1, receive_blocks_max: 1, ..small() });
+    let (mut first, socket) = rig.connect();
+    rig.port.receive(socket, RECEIVE);
+    let (mut second, other) = rig.connect();
+    rig.port.receive(other, RECEIVE);
+    for round in 0..20u8 {
+        first.write_all(&[round]).unwrap();
+        let held = rig.received();
+        assert_eq!(&*held, [round]);
+        second.write_all(&[round, round]).unwrap();
+        while rig.port.counters().parked_receives == 0 {
+            let mut nothing = Vec::new();
+            rig.port
+                .wait(&mut nothing, Some(Time::monotonic() + Duration::from_millis(1)))
+                .unwrap();
+            assert!(nothing.is_empty(), "received without a block: {nothing:?}");
+        }
+        let elsewhere = std::thread::spawn(move || drop(held));
+        assert_eq!(&*rig.received(), [round, round]);
+        elsewhere.join().unwrap();
+    }
 }
