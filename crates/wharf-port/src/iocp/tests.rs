@@ -6,6 +6,9 @@ use std::net::TcpStream;
 use super::*;
 use crate::{Lease, ListenOptions};
 
+mod files;
+mod load;
+
 /// A port that listens on loopback, with what completed on it.
 struct Rig {
     port: Iocp,
