@@ -1,0 +1,106 @@
+//! The public error: what happened, where, and what to do.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+
+use http::StatusCode;
+
+/// Why something that was asked of Wharf could not be done.
+///
+/// Returned when a server is bound, configured or started, and by the typed accessors of a
+/// [`Request`](crate::Request). In the latter case the request is at fault: a handler that passes
+/// the error on with `?` answers with its [status](Error::status) and message.
+pub struct Error(Box<Inside>);
+
+struct Inside {
+    kind: Kind,
+    message: Cow<'static, str>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// An address could not be listened on.
+    Bind,
+    /// A value or a route that cannot be.
+    Configuration,
+    /// The system refused something while starting or running.
+    System,
+    /// The request is at fault; answered with this status.
+    Request(StatusCode),
+}
+
+impl Error {
+    pub(crate) fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Error {
+        Error(Box::new(Inside { kind, message: message.into(), source: None }))
+    }
+
+    pub(crate) fn with_source(
+        kind: Kind,
+        message: impl Into<Cow<'static, str>>,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Error {
+        Error(Box::new(Inside { kind, message: message.into(), source: Some(source.into()) }))
+    }
+
+    /// An error that a handler answers with `status` and `message`, for its own checks of a
+    /// request.
+    ///
+    /// ```
+    /// use wharf::{Error, StatusCode};
+    ///
+    /// let error = Error::request(StatusCode::BAD_REQUEST, "the name is empty");
+    /// assert_eq!(error.status(), StatusCode::BAD_REQUEST);
+    /// assert_eq!(error.to_string(), "the name is empty");
+    /// ```
+    pub fn request(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Error {
+        Error::new(Kind::Request(status), message)
+    }
+
+    /// Whether an address could not be listened on, being in use or not this machine's.
+    pub fn is_bind(&self) -> bool {
+        self.0.kind == Kind::Bind
+    }
+
+    /// Whether a setting or a route is wrong.
+    pub fn is_configuration(&self) -> bool {
+        self.0.kind == Kind::Configuration
+    }
+
+    /// Whether the request is at fault.
+    pub fn is_request(&self) -> bool {
+        matches!(self.0.kind, Kind::Request(_))
+    }
+
+    /// The status that answers it: the request's fault has its own, everything else is
+    /// `500 Internal Server Error`.
+    pub fn status(&self) -> StatusCode {
+        match self.0.kind {
+            Kind::Request(status) => status,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        match &self.0.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {self}", self.0.kind)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}

@@ -1,0 +1,389 @@
+//! What a handler is asked.
+//!
+//! A request is built once, in a block that the shard recycles, and known by pointer from then on.
+//! Its parts are views: offsets into the bytes as they were received.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, Method, StatusCode, Version};
+use percent_encoding::percent_decode;
+use smallvec::SmallVec;
+use wharf_http::{RequestHead, Span};
+use wharf_port::Lease;
+
+use crate::shared::Reservation;
+use crate::{Error, Response};
+
+/// A request: method, path, header fields, body, and who sent it.
+///
+/// What it gives out are views of the bytes as they were received; nothing is copied. A handler
+/// gets it by reference, on whatever thread it runs.
+///
+/// ```
+/// use wharf::{Error, Request};
+///
+/// fn greet(request: &Request) -> Result<String, Error> {
+///     let name: &str = request.param("name")?;
+///     let agent = request.header("user-agent").unwrap_or("somebody unknown");
+///     Ok(format!("{name} comes with {agent} and {} bytes", request.body().len()))
+/// }
+/// # let _ = greet;
+/// ```
+#[derive(Default)]
+pub struct Request {
+    /// Where the parts of the head lie in `bytes`.
+    pub(crate) head: RequestHead,
+    /// The received bytes, from the head's first byte on.
+    pub(crate) bytes: View,
+    pub(crate) body: Body,
+    pub(crate) method: Method,
+    /// Path parameters in order.
+    pub(crate) parameters: SmallVec<[Parameter; 4]>,
+    /// Their names in the same order.
+    pub(crate) names: Option<Arc<[Box<str>]>>,
+    pub(crate) peer: Option<SocketAddr>,
+    /// The head's bytes while it is not whole, if it did not come in one piece.
+    pub(crate) partial: Vec<u8>,
+    pub(crate) reply: ReplyTo,
+    /// The memory that the body has been given.
+    pub(crate) reservation: Reservation,
+    /// The handler's answer, on its way back to the shard.
+    pub(crate) response: Option<Response>,
+}
+
+/// Where the answer goes, and which handler makes it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ReplyTo {
+    pub(crate) shard: usize,
+    /// The connection's key in its shard's table.
+    pub(crate) connection: u64,
+    /// Which of the connection's requests.
+    pub(crate) stream: u32,
+    pub(crate) target: usize,
+}
+
+/// Received bytes, wherever they lie.
+#[derive(Default)]
+pub(crate) enum View {
+    #[default]
+    Empty,
+    /// In the block they were received into.
+    Lease(Lease),
+    /// Joined from several blocks, or received into a block of their own.
+    Joined(Bytes),
+}
+
+impl View {
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        match self {
+            View::Empty => &[],
+            View::Lease(lease) => lease,
+            View::Joined(bytes) => bytes,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, View::Empty)
+    }
+
+    /// The view, leaving none behind.
+    pub(crate) fn take(&mut self) -> Option<View> {
+        match std::mem::take(self) {
+            View::Empty => None,
+            view => Some(view),
+        }
+    }
+
+    /// A view of what follows the first `count` bytes.
+    pub(crate) fn behind(&self, count: usize) -> View {
+        match self {
+            View::Empty => View::Empty,
+            View::Lease(lease) => View::Lease(lease.slice(count..)),
+            View::Joined(bytes) => View::Joined(bytes.slice(count..)),
+        }
+    }
+
+    /// A view of the first `count` bytes.
+    pub(crate) fn first(&self, count: usize) -> View {
+        match self {
+            View::Empty => View::Empty,
+            View::Lease(lease) => View::Lease(lease.slice(..count)),
+            View::Joined(bytes) => View::Joined(bytes.slice(..count)),
+        }
+    }
+
+    /// The same bytes, no longer in the receive block.
+    pub(crate) fn copied_out(self) -> View {
+        match self {
+            View::Lease(lease) => View::Joined(Bytes::copy_from_slice(&lease)),
+            other => other,
+        }
+    }
+
+    fn share(&self, range: Range<usize>) -> Bytes {
+        match self {
+            View::Empty => Bytes::new(),
+            View::Lease(lease) => Bytes::from_owner(lease.slice(range)),
+            View::Joined(bytes) => bytes.slice(range),
+        }
+    }
+}
+
+/// Where the body lies.
+#[derive(Default)]
+pub(crate) enum Body {
+    #[default]
+    Empty,
+    /// Behind the head, in the same bytes.
+    BehindHead(Range<usize>),
+    Apart(View),
+}
+
+/// A path parameter's value.
+pub(crate) enum Parameter {
+    /// As it stands in the path.
+    Plain(Range<usize>),
+    /// It had escapes.
+    Decoded(Box<str>),
+}
+
+impl Request {
+    /// The method (RFC 9110 section 9).
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The path as it was sent, escapes and all (RFC 3986 section 3.3).
+    pub fn path(&self) -> &str {
+        self.text(self.head.path())
+    }
+
+    /// What follows the `?`, as it was sent; empty if there is none.
+    pub fn query(&self) -> &str {
+        self.head.query().map_or("", |span| self.text(span))
+    }
+
+    /// The host that is asked for, with the port if one was given: from an absolute request
+    /// target, else from the Host field (RFC 9112 section 3.3).
+    pub fn host(&self) -> Option<&str> {
+        self.head.authority().map(|span| self.text(span))
+    }
+
+    /// `HTTP/1.0` or `HTTP/1.1`.
+    pub fn version(&self) -> Version {
+        match self.head.version() {
+            wharf_http::Version::Http10 => Version::HTTP_10,
+            wharf_http::Version::Http11 => Version::HTTP_11,
+        }
+    }
+
+    /// A parameter of the route's path, percent-decoded, as whatever it is meant to be.
+    ///
+    /// ```
+    /// # use wharf::{Error, Request};
+    /// // For a route such as "/users/{id}/files/{name}":
+    /// fn file(request: &Request) -> Result<String, Error> {
+    ///     let id: u64 = request.param("id")?;
+    ///     let name: &str = request.param("name")?;
+    ///     Ok(format!("file {name} of user {id}"))
+    /// }
+    /// # let _ = file;
+    /// ```
+    ///
+    /// # Errors
+    /// `400 Bad Request` if the value does not parse; `500` if the route has no such parameter.
+    pub fn param<'r, T: FromParam<'r>>(&'r self, name: &str) -> Result<T, Error> {
+        let Some(value) = self.param_text(name) else {
+            return Err(Error::new(
+                crate::error::Kind::Configuration,
+                format!("the route has no path parameter {name:?}"),
+            ));
+        };
+        T::from_param(value).ok_or_else(|| {
+            Error::request(
+                StatusCode::BAD_REQUEST,
+                format!("the path parameter {name:?} is not {}", T::EXPECTED),
+            )
+        })
+    }
+
+    fn param_text(&self, name: &str) -> Option<&str> {
+        let position = self.names.as_ref()?.iter().position(|known| **known == *name)?;
+        match self.parameters.get(position)? {
+            Parameter::Plain(range) => self.path().get(range.clone()),
+            Parameter::Decoded(text) => Some(text),
+        }
+    }
+
+    /// The first field of that name, if its value is text. Names are compared without regard to
+    /// case.
+    pub fn header(&self, name: impl AsHeaderName) -> Option<&str> {
+        self.header_bytes(name).and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// The first field of that name, whatever bytes its value has.
+    pub fn header_bytes(&self, name: impl AsHeaderName) -> Option<&[u8]> {
+        let name = name.as_header_name();
+        self.headers().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// All values of that name, in the order they were sent.
+    pub fn header_all<'r>(&'r self, name: &'r str) -> impl Iterator<Item = &'r [u8]> {
+        self.headers().filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// Every field in the order they were sent: the name as it was spelled, and the value.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let bytes = self.bytes.as_slice();
+        self.head.fields().iter().map(move |field| (self.text(field.name), field.value.of(bytes)))
+    }
+
+    /// The body, whole.
+    pub fn body(&self) -> &[u8] {
+        match &self.body {
+            Body::Empty => &[],
+            Body::BehindHead(range) => &self.bytes.as_slice()[range.clone()],
+            Body::Apart(view) => view.as_slice(),
+        }
+    }
+
+    /// A shared handle to the body, without copying it. It may outlive the request; the block that
+    /// the body was received into stays alive with it.
+    ///
+    /// ```
+    /// use wharf::{Request, Response};
+    ///
+    /// fn echo(request: &Request) -> Response {
+    ///     Response::text(request.body_bytes())
+    /// }
+    /// # let _ = echo;
+    /// ```
+    pub fn body_bytes(&self) -> Bytes {
+        match &self.body {
+            Body::Empty => Bytes::new(),
+            Body::BehindHead(range) => self.bytes.share(range.clone()),
+            Body::Apart(view) => view.share(0..view.as_slice().len()),
+        }
+    }
+
+    /// The address at the other end of the connection: the client, or a proxy before it.
+    pub fn peer(&self) -> SocketAddr {
+        // Every request that a handler sees came from a connection.
+        self.peer.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)))
+    }
+
+    fn text(&self, span: Span) -> &str {
+        // The parser admits only ASCII where this is used.
+        std::str::from_utf8(span.of(self.bytes.as_slice())).unwrap_or_default()
+    }
+
+    /// Sets a parameter of the route, a part of the path. False: its escapes are not UTF-8.
+    pub(crate) fn decode_parameter(&mut self, value: Range<usize>) -> bool {
+        let path = self.path().as_bytes();
+        let raw = &path[value.clone()];
+        let parameter = if raw.contains(&b'%') {
+            match percent_decode(raw).decode_utf8() {
+                Ok(text) => Parameter::Decoded(text.into_owned().into_boxed_str()),
+                Err(_) => return false,
+            }
+        } else {
+            Parameter::Plain(value)
+        };
+        self.parameters.push(parameter);
+        true
+    }
+
+    /// Frees the receive blocks for others, at the price of a copy.
+    pub(crate) fn copy_out(&mut self) {
+        self.bytes = std::mem::take(&mut self.bytes).copied_out();
+        if let Body::Apart(view) = &mut self.body {
+            *view = std::mem::take(view).copied_out();
+        }
+    }
+
+    /// Makes the block ready for its next request; capacities stay.
+    pub(crate) fn recycle(&mut self) {
+        self.head.clear();
+        self.method = Method::GET;
+        self.bytes = View::Empty;
+        self.body = Body::Empty;
+        self.parameters.clear();
+        self.names = None;
+        self.partial.clear();
+        self.reservation = Reservation::default();
+        self.response = None;
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.path())?;
+        write!(f, " ({} fields, {} bytes)", self.head.fields().len(), self.body().len())
+    }
+}
+
+/// A header field's name, as text or as [`HeaderName`].
+pub trait AsHeaderName {
+    /// The name.
+    fn as_header_name(&self) -> &str;
+}
+
+impl AsHeaderName for &str {
+    fn as_header_name(&self) -> &str {
+        self
+    }
+}
+
+impl AsHeaderName for HeaderName {
+    fn as_header_name(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl AsHeaderName for &HeaderName {
+    fn as_header_name(&self) -> &str {
+        self.as_str()
+    }
+}
+
+/// What a path parameter can be read as by [`Request::param`].
+pub trait FromParam<'r>: Sized {
+    /// What is expected, for the message to the client: "a whole number", say.
+    const EXPECTED: &'static str;
+
+    /// Reads the decoded value. None: it is something else.
+    fn from_param(value: &'r str) -> Option<Self>;
+}
+
+impl<'r> FromParam<'r> for &'r str {
+    const EXPECTED: &'static str = "a text";
+    fn from_param(value: &'r str) -> Option<Self> {
+        Some(value)
+    }
+}
+
+macro_rules! from_param {
+    ($expected:literal: $($type:ty),*) => {
+        $(impl FromParam<'_> for $type {
+            const EXPECTED: &'static str = $expected;
+            fn from_param(value: &str) -> Option<Self> {
+                value.parse().ok()
+            }
+        })*
+    };
+}
+
+from_param!("a text": String);
+from_param!("a whole number in range": u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize);
+from_param!("a number": f32, f64);
+from_param!("true or false": bool);
+from_param!("a single character": char);
+from_param!("an IP address": std::net::IpAddr, std::net::Ipv4Addr, std::net::Ipv6Addr);

@@ -1,0 +1,219 @@
+//! What a handler answers.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{StatusCode, header::InvalidHeaderName, header::InvalidHeaderValue};
+use smallvec::SmallVec;
+
+use crate::error::{Error, Kind};
+
+/// An answer: status, header fields, body.
+///
+/// Wharf itself writes `Date`, `Connection` and the fields that frame the message
+/// (`Content-Length`, `Transfer-Encoding`); a handler's own values for the latter are ignored.
+/// `Connection: close` in an answer closes the connection behind it.
+///
+/// ```
+/// use wharf::{Response, StatusCode};
+///
+/// let response = Response::new(StatusCode::CREATED)
+///     .header("location", "/orders/7")
+///     .body("stored\n");
+/// assert_eq!(response.status(), StatusCode::CREATED);
+/// ```
+pub struct Response {
+    status: StatusCode,
+    fields: Fields,
+    body: Bytes,
+    invalid: bool,
+}
+
+/// Two fields are what most answers have: a content type and one more.
+pub(crate) type Fields = SmallVec<[(HeaderName, HeaderValue); 2]>;
+
+pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+impl Response {
+    /// An answer without fields and without a body.
+    pub fn new(status: StatusCode) -> Response {
+        Response { status, fields: Fields::new(), body: Bytes::new(), invalid: false }
+    }
+
+    /// `200 OK` with a plain text.
+    pub fn text(body: impl Into<Bytes>) -> Response {
+        Response::new(StatusCode::OK).field(header::CONTENT_TYPE, TEXT).body(body)
+    }
+
+    /// `200 OK` with a page. What it shows of others' input must be escaped already.
+    pub fn html(body: impl Into<Bytes>) -> Response {
+        Response::new(StatusCode::OK).field(header::CONTENT_TYPE, HTML).body(body)
+    }
+
+    /// `200 OK` with a JSON document that is serialised already.
+    pub fn json(body: impl Into<Bytes>) -> Response {
+        Response::new(StatusCode::OK).field(header::CONTENT_TYPE, JSON).body(body)
+    }
+
+    /// `303 See Other`: the client goes on with a GET of `location`, as after a form was posted
+    /// (RFC 9110 section 15.4.4).
+    pub fn see_other(location: &str) -> Response {
+        Response::new(StatusCode::SEE_OTHER).header(header::LOCATION, location)
+    }
+
+    /// The same answer with another status.
+    pub fn with_status(mut self, status: StatusCode) -> Response {
+        self.status = status;
+        self
+    }
+
+    /// Appends a header field.
+    ///
+    /// A name or value that no header can have (a line break, say, which would split the answer
+    /// in two) turns the whole answer into a bare `500`, and a log line says why. Where values
+    /// come from outside, [`try_header`](Response::try_header) returns the error instead.
+    pub fn header<N, V>(mut self, name: N, value: V) -> Response
+    where
+        N: TryInto<HeaderName, Error: Into<InvalidHeader>>,
+        V: TryInto<HeaderValue, Error: Into<InvalidHeader>>,
+    {
+        if let Err(error) = self.push(name, value) {
+            tracing::error!("a handler's answer is not sent: {error}");
+            self.invalid = true;
+        }
+        self
+    }
+
+    /// Appends a header field, or says why it cannot be one.
+    ///
+    /// # Errors
+    /// If the name or the value has bytes that RFC 9110 section 5 does not allow.
+    pub fn try_header<N, V>(mut self, name: N, value: V) -> Result<Response, Error>
+    where
+        N: TryInto<HeaderName, Error: Into<InvalidHeader>>,
+        V: TryInto<HeaderValue, Error: Into<InvalidHeader>>,
+    {
+        self.push(name, value)?;
+        Ok(self)
+    }
+
+    fn push<N, V>(&mut self, name: N, value: V) -> Result<(), Error>
+    where
+        N: TryInto<HeaderName, Error: Into<InvalidHeader>>,
+        V: TryInto<HeaderValue, Error: Into<InvalidHeader>>,
+    {
+        let invalid = |error: InvalidHeader| {
+            Error::with_source(Kind::Configuration, "a response's header field is invalid", error)
+        };
+        let name = name.try_into().map_err(|error| invalid(error.into()))?;
+        let value = value.try_into().map_err(|error| invalid(error.into()))?;
+        self.fields.push((name, value));
+        Ok(())
+    }
+
+    fn field(mut self, name: HeaderName, value: HeaderValue) -> Response {
+        self.fields.push((name, value));
+        self
+    }
+
+    /// Adds a field unless the answer has one of that name.
+    pub(crate) fn or_field(mut self, name: HeaderName, value: HeaderValue) -> Response {
+        if !self.has_field(&name) {
+            self.fields.push((name, value));
+        }
+        self
+    }
+
+    pub(crate) fn has_field(&self, name: &HeaderName) -> bool {
+        self.fields.iter().any(|(existing, _)| existing == name)
+    }
+
+    /// The same answer with this body. The bytes are not copied: a `&'static str`, a `String`, a
+    /// `Vec<u8>` and [`Bytes`] go out as they are.
+    pub fn body(mut self, body: impl Into<Bytes>) -> Response {
+        self.body = body.into();
+        self
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The header fields in order.
+    pub fn headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        self.fields.iter().map(|(name, value)| (name, value))
+    }
+
+    /// The body's bytes.
+    pub fn body_bytes(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// An answer of Wharf's own: a status and one line of text.
+    pub(crate) fn message(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Response {
+        let body = match message.into() {
+            Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+            Cow::Owned(text) => Bytes::from(text),
+        };
+        Response::text(body).with_status(status)
+    }
+
+    /// What is sent in place of an answer that cannot be.
+    pub(crate) fn checked(self) -> Response {
+        if self.invalid { Response::new(StatusCode::INTERNAL_SERVER_ERROR) } else { self }
+    }
+
+    pub(crate) fn into_body(self) -> Bytes {
+        self.body
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("fields", &self.fields)
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .finish()
+    }
+}
+
+/// Why a name or a value cannot be a header field's. Seen as the source of an [`Error`].
+pub struct InvalidHeader(&'static str);
+
+impl From<InvalidHeaderName> for InvalidHeader {
+    fn from(_: InvalidHeaderName) -> Self {
+        InvalidHeader("the name is not a token (RFC 9110 section 5.1)")
+    }
+}
+
+impl From<InvalidHeaderValue> for InvalidHeader {
+    fn from(_: InvalidHeaderValue) -> Self {
+        InvalidHeader("the value has a control character (RFC 9110 section 5.5)")
+    }
+}
+
+impl From<std::convert::Infallible> for InvalidHeader {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
+impl fmt::Debug for InvalidHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl fmt::Display for InvalidHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for InvalidHeader {}

@@ -1,0 +1,852 @@
+//! A connection: what it is doing, and every transition between that and the next thing.
+//!
+//! ```text
+//!                 ┌───────────────────────────────────────────────┐
+//!                 ▼          bytes                                │ answer encoded,
+//!   accepted ──► Idle ────────────────► Head ──┐                  │ connection kept
+//!                 │  └─ a whole head ──┐   │   │ timeout, refused │
+//!                 │                    ▼   ▼   │                  │
+//!                 │  body to come ◄── (routed) ├──────────┐       │
+//!                 │       ▼             │ │    │          │       │
+//!                 │     Body ───────────┤ └ answered by Wharf,    │
+//!                 │       │ whole       │   or by an inline ──────┤
+//!                 │       │             ▼   handler    │          │
+//!                 │       │          Handling ─────────┼──────────┤
+//!                 │       │ timeout,    │   worker's   │          │ answer encoded,
+//!                 │       │ refused     │   answer     │          │ connection not kept
+//!                 │       ▼             │              ▼          ▼
+//!                 │     Ending ◄────────┼──────────── Ending (output is being sent)
+//!                 │       │             │              │ sent
+//!                 │       │ input left  │              │
+//!                 │       ▼             │              │ all input read
+//!                 │   Lingering ────────┼───┐          │
+//!                 │ timeout, end        │   │ end,     │
+//!                 ▼ of stream           ▼   ▼ timeout  ▼
+//!              Closing ◄──── (peer gone) ── Closing ── Closed: the entry is removed
+//! ```
+//!
+//! Requests of one connection are served one after another, so answers are in order by nature;
+//! answers of inline handlers to pipelined requests leave in one send. While output is being sent,
+//! no further request is begun: a peer that does not read is not read from.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use smallvec::SmallVec;
+use wharf_http::{Framing as BodyFraming, Refusal, TargetForm};
+use wharf_port::{Failure, Gather, Lease, Operation, Socket, Time, Token};
+
+use super::body::{Assembly, Progress};
+use super::context::Context;
+use super::encode::{self, Framing};
+use crate::Response;
+use crate::request::{Body, ReplyTo, Request, View};
+use crate::router::{Found, Mode, Routes};
+use crate::statistics::CloseReason;
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    /// Nothing of a request has come. Output may still be on its way.
+    Idle,
+    /// A part of a head has come.
+    Head,
+    /// A part of a body has come, or none yet.
+    Body,
+    /// A worker has the request.
+    Handling,
+    /// The last answer is being sent.
+    Ending,
+    /// The last answer is sent; input is thrown away until the peer has read it.
+    Lingering,
+    /// The socket is being closed; what still completes is let go.
+    Closing,
+}
+
+/// The receive operation in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Receiving {
+    Nothing,
+    Repeating(Operation),
+    /// Cancelled, but not ended yet.
+    Stopping,
+    IntoBlock,
+}
+
+pub(super) struct Connection {
+    /// This connection's key in the table, as the token of its operations.
+    token: Token,
+    socket: Socket,
+    peer: SocketAddr,
+    pub(super) status: Status,
+    receiving: Receiving,
+    /// A gather is with the port.
+    sending: bool,
+    /// The peer has sent all it will.
+    input_ended: bool,
+    /// Requests begun.
+    served: u32,
+    /// When the present status has lasted too long.
+    pub(super) deadline: Time,
+    /// Received and not looked at yet, in order.
+    pending: View,
+    more_pending: Option<Box<VecDeque<View>>>,
+    /// The request whose head or body is being received.
+    request: Option<Box<Request>>,
+    reading: Option<Box<Reading>>,
+    /// Answers that are not with the port yet.
+    output: Option<Box<Gather>>,
+    ending: CloseReason,
+}
+
+/// A request whose body is not whole.
+struct Reading {
+    plan: Plan,
+    assembly: Assembly,
+    started: Time,
+}
+
+/// What happens to a request once its body is whole.
+enum Plan {
+    Handle(usize),
+    Answer(Response),
+}
+
+/// Received views that may wait for their turn; beyond it, receiving stops.
+const MAX_PENDING: usize = 2;
+/// Output beyond which no further pipelined request is begun before it is sent.
+const OUTPUT_BYTES: usize = 64 * 1024;
+/// A body that no handler is going to see is still read up to this length, to keep the connection.
+const SKIPPED_BODY_BYTES: usize = 64 * 1024;
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+impl Connection {
+    pub(super) fn new(
+        token: Token,
+        socket: Socket,
+        peer: SocketAddr,
+        cx: &mut Context,
+    ) -> Connection {
+        let mut connection = Connection {
+            token,
+            socket,
+            peer,
+            status: Status::Idle,
+            receiving: Receiving::Nothing,
+            sending: false,
+            input_ended: false,
+            served: 0,
+            deadline: cx.now + cx.shared.limits.first_byte_timeout,
+            pending: View::Empty,
+            more_pending: None,
+            request: None,
+            reading: None,
+            output: None,
+            ending: CloseReason::Answered,
+        };
+        connection.arm_receive(cx);
+        connection
+    }
+
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    // Completions.
+
+    pub(super) fn received(&mut self, lease: Lease, cx: &mut Context) {
+        match self.status {
+            Status::Ending | Status::Lingering | Status::Closing => return,
+            Status::Idle | Status::Head | Status::Body | Status::Handling => {}
+        }
+        self.push_pending(View::Lease(lease));
+        self.advance(cx);
+    }
+
+    pub(super) fn receive_ended(&mut self, result: Result<(), Failure>, cx: &mut Context) {
+        self.receiving = Receiving::Nothing;
+        match result {
+            Ok(()) => self.end_of_stream(cx),
+            Err(Failure::Cancelled) => self.advance(cx),
+            Err(Failure::Io(error)) => self.peer_is_gone(&error, cx),
+        }
+    }
+
+    pub(super) fn received_into(
+        &mut self,
+        block: Vec<u8>,
+        result: Result<usize, Failure>,
+        cx: &mut Context,
+    ) {
+        self.receiving = Receiving::Nothing;
+        let Some(reading) = &mut self.reading else { return };
+        if let Some(surplus) = reading.assembly.put_block(block) {
+            self.push_pending(View::Joined(Bytes::from(surplus)));
+        }
+        match result {
+            Ok(0) => self.end_of_stream(cx),
+            Ok(_) => {
+                self.body_progressed(cx);
+                self.advance(cx);
+            }
+            Err(Failure::Cancelled) => self.advance(cx),
+            Err(Failure::Io(error)) => self.peer_is_gone(&error, cx),
+        }
+    }
+
+    pub(super) fn sent(
+        &mut self,
+        mut gather: Box<Gather>,
+        result: Result<usize, Failure>,
+        cx: &mut Context,
+    ) {
+        self.sending = false;
+        if self.status == Status::Closing {
+            return cx.recycle_output(gather);
+        }
+        match result {
+            Ok(count) => gather.advance(count),
+            Err(Failure::Cancelled) => return cx.recycle_output(gather),
+            Err(Failure::Io(error)) => {
+                cx.recycle_output(gather);
+                return self.peer_is_gone(&error, cx);
+            }
+        }
+        if gather.remaining() > 0 {
+            self.send(gather, cx);
+            return;
+        }
+        cx.recycle_output(gather);
+        match self.status {
+            Status::Ending if self.output.is_none() => self.finish(cx),
+            Status::Idle => {
+                self.deadline = cx.now + cx.shared.limits.idle_timeout;
+                self.advance(cx);
+            }
+            _ => self.advance(cx),
+        }
+    }
+
+    pub(super) fn shut_down(&mut self, cx: &mut Context) {
+        if self.status == Status::Lingering && self.input_ended {
+            self.close(self.ending, cx);
+        }
+    }
+
+    /// The worker is done with this connection's request.
+    pub(super) fn answered(&mut self, mut request: Box<Request>, cx: &mut Context) {
+        if self.status != Status::Handling || request.reply.stream != self.served {
+            return cx.recycle_request(request);
+        }
+        let response = request.response.take().unwrap_or_else(internal_error);
+        self.respond(request, response, cx);
+        self.advance(cx);
+    }
+
+    // Time.
+
+    /// The wheel's visit. What is due is done; returns whether the connection stays in the wheel.
+    pub(super) fn visited(&mut self, cx: &mut Context) -> bool {
+        if self.deadline <= cx.now {
+            self.timed_out(cx);
+        }
+        self.status != Status::Closing
+    }
+
+    fn timed_out(&mut self, cx: &mut Context) {
+        match self.status {
+            _ if self.sending && self.status != Status::Body => {
+                self.reset(CloseReason::WriteStalled, cx);
+            }
+            Status::Idle if self.served == 0 => self.close(CloseReason::FirstByteTimeout, cx),
+            Status::Idle => self.close(CloseReason::IdleTimeout, cx),
+            Status::Head => self.too_slow("The request's head took too long.\n", cx),
+            Status::Body => self.too_slow("The request's body came too slowly.\n", cx),
+            Status::Ending | Status::Lingering => self.close(self.ending, cx),
+            Status::Handling | Status::Closing => {}
+        }
+    }
+
+    fn too_slow(&mut self, message: &'static str, cx: &mut Context) {
+        let reason = match self.status {
+            Status::Head => CloseReason::HeadTimeout,
+            _ => CloseReason::BodyTimeout,
+        };
+        let response = Response::message(StatusCode::REQUEST_TIMEOUT, message);
+        let request = self.request.take().unwrap_or_else(|| cx.take_request());
+        self.respond_and_end(request, response, reason, cx);
+        self.advance(cx);
+    }
+
+    /// Closes the connection if it has been idle for `quiet`, as the server drains.
+    pub(super) fn drain(&mut self, quiet: std::time::Duration, cx: &mut Context) {
+        let limits = &cx.shared.limits;
+        let timeout =
+            if self.served == 0 { limits.first_byte_timeout } else { limits.idle_timeout };
+        // The deadline was set by the last activity.
+        let is_quiet = self.deadline + quiet <= cx.now + timeout;
+        if self.status == Status::Idle && !self.sending && is_quiet {
+            self.close(CloseReason::Drained, cx);
+        }
+    }
+
+    /// Resets the connection, unless it is closing already.
+    pub(super) fn cut(&mut self, cx: &mut Context) -> bool {
+        let cut = self.status != Status::Closing;
+        if cut {
+            self.ending = CloseReason::Cut;
+            self.reset(CloseReason::Cut, cx);
+        }
+        cut
+    }
+
+    pub(super) fn was_cut(&self) -> bool {
+        self.ending == CloseReason::Cut
+    }
+
+    // Reading.
+
+    /// Goes as far as what has been received and sent allows, then sees to it that the right
+    /// operations are in flight.
+    fn advance(&mut self, cx: &mut Context) {
+        loop {
+            let went_on = match self.status {
+                Status::Idle | Status::Head if !self.sending && self.output_has_room() => {
+                    self.read_head(cx)
+                }
+                Status::Body => self.read_body(cx),
+                _ => false,
+            };
+            if !went_on {
+                break;
+            }
+        }
+        if self.input_ended && !self.has_pending() {
+            self.input_is_used_up(cx);
+        }
+        self.flush(cx);
+        self.arm_receive(cx);
+    }
+
+    fn output_has_room(&self) -> bool {
+        self.output
+            .as_ref()
+            .is_none_or(|output| !output.has_parts() && output.remaining() < OUTPUT_BYTES)
+    }
+
+    /// Reads on in a head. False: more has to come first.
+    fn read_head(&mut self, cx: &mut Context) -> bool {
+        let Some(view) = self.next_pending() else { return false };
+        let mut request = self.request.take().unwrap_or_else(|| cx.take_request());
+        let limits = &cx.shared.limits;
+        let head_limits = wharf_http::HeadLimits {
+            request_line_bytes: limits.request_line_bytes,
+            head_bytes: limits.head_bytes,
+            fields: limits.fields,
+        };
+        let in_one_piece = request.partial.is_empty();
+        let parsed = if in_one_piece {
+            request.head.parse(view.as_slice(), &head_limits)
+        } else {
+            request.partial.extend_from_slice(view.as_slice());
+            request.head.parse(&request.partial, &head_limits)
+        };
+        match parsed {
+            Ok(Some(length)) if in_one_piece => {
+                request.bytes = view;
+                self.begin(request, length, None, cx);
+            }
+            Ok(Some(length)) => {
+                // Without its last piece the head was not whole, so what is behind it came in it.
+                let surplus = request.partial.len() - length;
+                request.partial.truncate(length);
+                request.bytes = View::Joined(Bytes::from(mem::take(&mut request.partial)));
+                let rest = view.behind(view.len() - surplus);
+                self.begin(request, length, Some(rest), cx);
+            }
+            Ok(None) => {
+                if in_one_piece {
+                    request.partial.extend_from_slice(view.as_slice());
+                }
+                self.request = Some(request);
+                if self.status == Status::Idle {
+                    self.status = Status::Head;
+                    self.deadline = cx.now + limits.head_timeout;
+                }
+            }
+            Err(refusal) => self.refuse(request, refusal, cx),
+        }
+        true
+    }
+
+    /// A head is whole: `length` bytes of `request.bytes`, and `rest` behind it, if that lies
+    /// elsewhere.
+    fn begin(
+        &mut self,
+        mut request: Box<Request>,
+        length: usize,
+        rest: Option<View>,
+        cx: &mut Context,
+    ) {
+        self.served += 1;
+        request.peer = Some(self.peer);
+        let plan = route(&mut request, cx);
+        let limit = match &plan {
+            Plan::Handle(target) => {
+                let options = cx.shared.routes.target(*target).options;
+                options.body_bytes.unwrap_or(cx.shared.limits.body_bytes)
+            }
+            Plan::Answer(_) => SKIPPED_BODY_BYTES,
+        };
+        let behind = rest.as_ref().map_or(request.bytes.len() - length, View::len);
+        let assembly = match request.head.framing() {
+            BodyFraming::None => {
+                self.keep_rest(&request, length, rest, 0);
+                return self.dispatch(request, plan, cx);
+            }
+            BodyFraming::Length(total) if total > limit as u64 => {
+                return self.refuse_body(request, plan, cx);
+            }
+            BodyFraming::Length(total) => {
+                let total = total as usize;
+                if behind >= total {
+                    request.body = match &rest {
+                        None => Body::BehindHead(length..length + total),
+                        Some(rest) => Body::Apart(rest.first(total)),
+                    };
+                    self.keep_rest(&request, length, rest, total);
+                    return self.dispatch(request, plan, cx);
+                }
+                Assembly::known(total)
+            }
+            BodyFraming::Chunked => Assembly::chunked(limit),
+        };
+        if request.head.expects_continue() && behind == 0 {
+            match plan {
+                // RFC 9110 section 10.1.1: a final status in place of 100 tells it not to send.
+                Plan::Answer(response) => {
+                    let reason = CloseReason::Refused;
+                    return self.respond_and_end(request, response, reason, cx);
+                }
+                Plan::Handle(_) => self.write(CONTINUE, cx),
+            }
+        }
+        self.keep_rest(&request, length, rest, 0);
+        self.request = Some(request);
+        self.reading = Some(Box::new(Reading { plan, assembly, started: cx.now }));
+        self.status = Status::Body;
+        self.body_progressed(cx);
+    }
+
+    /// Puts what lies behind the message's first `used` bytes after its head first in line.
+    fn keep_rest(&mut self, request: &Request, length: usize, rest: Option<View>, used: usize) {
+        let rest = match rest {
+            None if request.bytes.len() == length + used => return,
+            None => request.bytes.behind(length + used),
+            Some(rest) if rest.len() == used => return,
+            Some(rest) => rest.behind(used),
+        };
+        self.unread(rest);
+    }
+
+    /// Reads on in a body. False: more has to come first.
+    fn read_body(&mut self, cx: &mut Context) -> bool {
+        let (Some(request), Some(reading)) = (&mut self.request, &mut self.reading) else {
+            return false;
+        };
+        if reading.assembly.is_whole() {
+            request.body = reading.assembly.take_body();
+            return self.body_is_whole(cx);
+        }
+        let Some(view) = self.pending.take() else { return false };
+        if let Some(more) = &mut self.more_pending {
+            self.pending = more.pop_front().unwrap_or_default();
+        }
+        let progress = reading.assembly.push(&view, &mut request.reservation, &cx.shared);
+        match progress {
+            Ok(Progress::Partial) => {
+                self.body_progressed(cx);
+                true
+            }
+            Ok(Progress::Whole { body, used }) => {
+                request.body = body;
+                if used < view.len() {
+                    self.unread(view.behind(used));
+                }
+                self.body_is_whole(cx)
+            }
+            Err(stop) => {
+                let request = self.request.take().unwrap_or_else(|| cx.take_request());
+                self.respond_and_end(request, stop.into_response(), CloseReason::Refused, cx);
+                false
+            }
+        }
+    }
+
+    fn body_is_whole(&mut self, cx: &mut Context) -> bool {
+        let (Some(request), Some(reading)) = (self.request.take(), self.reading.take()) else {
+            return false;
+        };
+        self.dispatch(request, reading.plan, cx);
+        true
+    }
+
+    /// A body may take its grace and the time that its bytes take at the lowest rate allowed.
+    fn body_progressed(&mut self, cx: &Context) {
+        let Some(reading) = &self.reading else { return };
+        let limits = &cx.shared.limits;
+        let per_second = f64::from(limits.body_bytes_per_second);
+        let earned = reading.assembly.received() as f64 / per_second;
+        let earned = std::time::Duration::try_from_secs_f64(earned).unwrap_or_default();
+        self.deadline = reading.started + limits.body_grace + earned;
+    }
+
+    // Answering.
+
+    fn dispatch(&mut self, mut request: Box<Request>, plan: Plan, cx: &mut Context) {
+        let target = match plan {
+            Plan::Answer(response) => return self.respond(request, response, cx),
+            Plan::Handle(target) => target,
+        };
+        let found = cx.shared.routes.target(target);
+        match found.options.mode {
+            Mode::Inline => {
+                let response = found.call(&request, &cx.shared.counts);
+                self.respond(request, response, cx);
+            }
+            Mode::Pooled => {
+                if cx.is_short_of_blocks() {
+                    request.copy_out();
+                }
+                request.reply =
+                    ReplyTo { shard: cx.shard, connection: self.token.0, stream: 1, target };
+                self.status = Status::Handling;
+                self.deadline = Time::FAR;
+                if let Err(request) = cx.shared.pool.submit(&cx.shared, request) {
+                    self.overloaded(request, cx);
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn overloaded(&mut self, request: Box<Request>, cx: &mut Context) {
+        cx.shared.counts.overloaded.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.respond(request, encode::overloaded(), cx);
+    }
+
+    #[cold]
+    fn refuse(&mut self, request: Box<Request>, refusal: Refusal, cx: &mut Context) {
+        let response = encode::refusal(refusal);
+        self.served += 1;
+        self.respond_and_end(request, response, CloseReason::Refused, cx);
+    }
+
+    /// The body is longer than may be; nothing of it is read.
+    #[cold]
+    fn refuse_body(&mut self, request: Box<Request>, plan: Plan, cx: &mut Context) {
+        let response = match plan {
+            Plan::Answer(response) => response,
+            Plan::Handle(_) => encode::too_large(),
+        };
+        self.respond_and_end(request, response, CloseReason::Refused, cx);
+    }
+
+    /// Answers, and closes the connection behind the answer: input may be left unread.
+    fn respond_and_end(
+        &mut self,
+        request: Box<Request>,
+        response: Response,
+        reason: CloseReason,
+        cx: &mut Context,
+    ) {
+        self.reading = None;
+        self.encode(&request, response, false, cx);
+        cx.recycle_request(request);
+        self.end(reason, cx);
+    }
+
+    /// Answers a request that was read whole.
+    fn respond(&mut self, request: Box<Request>, response: Response, cx: &mut Context) {
+        let keep_alive = request.head.keep_alive()
+            && !cx.draining
+            && self.served < cx.shared.limits.requests_per_connection
+            && !encode::asks_to_close(&response);
+        self.encode(&request, response, keep_alive, cx);
+        cx.recycle_request(request);
+        if keep_alive {
+            self.status = Status::Idle;
+            self.deadline = cx.now + cx.shared.limits.idle_timeout;
+        } else {
+            self.end(CloseReason::Answered, cx);
+        }
+    }
+
+    fn encode(
+        &mut self,
+        request: &Request,
+        response: Response,
+        keep_alive: bool,
+        cx: &mut Context,
+    ) {
+        cx.tally.requests += 1;
+        let output = self.output.get_or_insert_with(|| cx.take_output());
+        let framing = Framing {
+            is_head: request.method == Method::HEAD,
+            keep_alive,
+            is_http_10: request.head.version() == wharf_http::Version::Http10,
+        };
+        encode::encode(output, response, &framing, &cx.date);
+    }
+
+    fn write(&mut self, bytes: &[u8], cx: &mut Context) {
+        let output = self.output.get_or_insert_with(|| cx.take_output());
+        output.block_mut().extend_from_slice(bytes);
+    }
+
+    fn flush(&mut self, cx: &mut Context) {
+        if self.sending || self.status == Status::Closing {
+            return;
+        }
+        if let Some(output) = self.output.take() {
+            self.send(output, cx);
+        }
+    }
+
+    fn send(&mut self, gather: Box<Gather>, cx: &mut Context) {
+        self.sending = true;
+        match self.status {
+            // The body's own deadline goes on, and a handler has none.
+            Status::Body | Status::Handling => {}
+            _ => self.deadline = cx.now + cx.shared.limits.write_stall_timeout,
+        }
+        cx.port.send(self.socket, gather, self.token);
+    }
+
+    // Ending.
+
+    /// Nothing more is served; what is in the output is still sent.
+    fn end(&mut self, reason: CloseReason, cx: &Context) {
+        self.status = Status::Ending;
+        self.ending = reason;
+        self.deadline = cx.now + cx.shared.limits.write_stall_timeout;
+    }
+
+    /// The last answer is sent. If the peer may still be sending, closing now would reset the
+    /// connection and could take the answer with it (RFC 9112 section 9.6).
+    fn finish(&mut self, cx: &mut Context) {
+        let all_read = self.ending == CloseReason::Answered && !self.has_pending();
+        self.drop_pending();
+        if self.input_ended || all_read {
+            return self.close(self.ending, cx);
+        }
+        self.status = Status::Lingering;
+        self.deadline = cx.now + cx.shared.limits.linger_timeout;
+        cx.port.shutdown(self.socket, self.token);
+        self.arm_receive(cx);
+    }
+
+    fn end_of_stream(&mut self, cx: &mut Context) {
+        self.input_ended = true;
+        match self.status {
+            Status::Lingering => self.close(self.ending, cx),
+            _ => self.advance(cx),
+        }
+    }
+
+    /// The peer has sent all it will, and all of that is read.
+    fn input_is_used_up(&mut self, cx: &mut Context) {
+        match self.status {
+            Status::Idle if self.sending || self.output.is_some() => {
+                // It closed its side behind its last request and waits for the answer.
+                self.end(CloseReason::PeerClosed, cx);
+            }
+            Status::Idle => self.close(CloseReason::PeerClosed, cx),
+            Status::Head | Status::Body => self.close(CloseReason::Truncated, cx),
+            Status::Handling | Status::Ending | Status::Lingering | Status::Closing => {}
+        }
+    }
+
+    fn peer_is_gone(&mut self, error: &std::io::Error, cx: &mut Context) {
+        tracing::trace!("the connection from {} failed: {error}", self.peer);
+        self.close(CloseReason::PeerReset, cx);
+    }
+
+    fn close(&mut self, reason: CloseReason, cx: &mut Context) {
+        if self.closing(reason, cx) {
+            cx.port.close(self.socket, self.token);
+        }
+    }
+
+    /// Closes and throws away what the peer did not take.
+    fn reset(&mut self, reason: CloseReason, cx: &mut Context) {
+        if self.closing(reason, cx) {
+            cx.port.reset(self.socket, self.token);
+        }
+    }
+
+    fn closing(&mut self, reason: CloseReason, cx: &mut Context) -> bool {
+        if self.status == Status::Closing {
+            return false;
+        }
+        tracing::debug!("the connection from {} ends: {reason}", self.peer);
+        cx.count_closed(reason);
+        self.status = Status::Closing;
+        self.deadline = Time::FAR;
+        self.drop_pending();
+        self.reading = None;
+        if let Some(request) = self.request.take() {
+            cx.recycle_request(request);
+        }
+        if let Some(output) = self.output.take() {
+            cx.recycle_output(output);
+        }
+        true
+    }
+
+    // Receiving.
+
+    /// Sees to it that the right receive is in flight.
+    fn arm_receive(&mut self, cx: &mut Context) {
+        if self.input_ended || matches!(self.status, Status::Closing | Status::Ending) {
+            return;
+        }
+        let block = match (&mut self.reading, self.status) {
+            (Some(reading), Status::Body) => {
+                let in_blocks = super::RECEIVE_BLOCK_BYTES;
+                reading.assembly.wants_block(in_blocks)
+            }
+            _ => false,
+        };
+        let stop = self.pending_count() >= MAX_PENDING;
+        match self.receiving {
+            Receiving::Nothing if block => self.receive_into_block(cx),
+            Receiving::Nothing if !stop => {
+                let operation = cx.port.receive(self.socket, self.token);
+                self.receiving = Receiving::Repeating(operation);
+            }
+            Receiving::Repeating(operation) if block || stop => {
+                cx.port.cancel(operation);
+                self.receiving = Receiving::Stopping;
+            }
+            _ => {}
+        }
+        if stop && cx.is_short_of_blocks() {
+            self.copy_pending_out();
+        }
+    }
+
+    fn receive_into_block(&mut self, cx: &mut Context) {
+        let (Some(reading), Some(request)) = (&mut self.reading, &mut self.request) else {
+            return;
+        };
+        match reading.assembly.take_block(&mut request.reservation, &cx.shared) {
+            Ok(block) => {
+                cx.port.receive_into(self.socket, block, self.token);
+                self.receiving = Receiving::IntoBlock;
+            }
+            Err(stop) => {
+                if let Some(request) = self.request.take() {
+                    let response = stop.into_response();
+                    self.respond_and_end(request, response, CloseReason::Refused, cx);
+                    self.flush(cx);
+                }
+            }
+        }
+    }
+
+    fn push_pending(&mut self, view: View) {
+        if self.has_pending() {
+            self.more_pending.get_or_insert_default().push_back(view);
+        } else {
+            self.pending = view;
+        }
+    }
+
+    /// Puts back what was taken and not used.
+    fn unread(&mut self, view: View) {
+        let later = mem::replace(&mut self.pending, view);
+        if !later.is_empty() {
+            self.more_pending.get_or_insert_default().push_front(later);
+        }
+    }
+
+    fn next_pending(&mut self) -> Option<View> {
+        let view = self.pending.take()?;
+        if let Some(more) = &mut self.more_pending {
+            self.pending = more.pop_front().unwrap_or_default();
+        }
+        Some(view)
+    }
+
+    fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    fn pending_count(&self) -> usize {
+        usize::from(self.has_pending()) + self.more_pending.as_ref().map_or(0, |more| more.len())
+    }
+
+    fn copy_pending_out(&mut self) {
+        self.pending = mem::take(&mut self.pending).copied_out();
+        for view in self.more_pending.iter_mut().flat_map(|more| more.iter_mut()) {
+            *view = mem::take(view).copied_out();
+        }
+    }
+
+    fn drop_pending(&mut self) {
+        self.pending = View::Empty;
+        self.more_pending = None;
+    }
+}
+
+/// Finds out what is to happen to a request whose head is whole.
+fn route(request: &mut Request, cx: &Context) -> Plan {
+    let Ok(method) = Method::from_bytes(request.head.method().of(request.bytes.as_slice())) else {
+        // The parser admits only tokens, and every token is a method.
+        return Plan::Answer(internal_error());
+    };
+    request.method = method;
+    match request.head.form() {
+        TargetForm::Origin | TargetForm::Absolute => {}
+        TargetForm::Asterisk => return Plan::Answer(Routes::options()),
+        TargetForm::Authority => {
+            let message = "This server is not a proxy: it does not CONNECT.\n";
+            return Plan::Answer(Response::message(StatusCode::NOT_IMPLEMENTED, message));
+        }
+    }
+    let mut ranges: SmallVec<[Range<usize>; 4]> = SmallVec::new();
+    let path = request.path();
+    let start = path.as_ptr().addr();
+    let found = cx.shared.routes.find(&request.method, path, |value| {
+        // The router gives parts of the path itself, so this is their place in it.
+        let at = value.as_ptr().addr() - start;
+        ranges.push(at..at + value.len());
+    });
+    let target = match found {
+        Found::Answer(response) => return Plan::Answer(response),
+        Found::Target(target) => target,
+    };
+    if !ranges.is_empty() {
+        request.names = Some(cx.shared.routes.target(target).parameters.clone());
+        for range in ranges {
+            if !request.decode_parameter(range) {
+                let message = "The path has escapes that are not UTF-8.\n";
+                return Plan::Answer(Response::message(StatusCode::BAD_REQUEST, message));
+            }
+        }
+    }
+    Plan::Handle(target)
+}
+
+fn internal_error() -> Response {
+    Response::message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n")
+        .header(header::CONNECTION, "close")
+}
+
+// An idle connection is what there are most of; see the budget in ARCHITECTURE.md.
+const _: () = assert!(size_of::<Connection>() <= 192);

@@ -1,0 +1,94 @@
+//! What a connection needs of its shard: the port, the shared state, and recycled blocks.
+
+use std::sync::Arc;
+
+use wharf_http::Date;
+use wharf_port::{Gather, Port, Time};
+
+use crate::Request;
+use crate::shared::Shared;
+use crate::statistics::CloseReason;
+
+/// Blocks kept for reuse, of each kind. What is beyond is freed.
+const KEPT: usize = 256;
+/// An output block that grew beyond this is not kept.
+const KEPT_OUTPUT_BYTES: usize = 64 * 1024;
+/// A fresh output block has room for a head and a small body.
+const OUTPUT_BYTES: usize = 4 * 1024;
+
+pub(super) struct Context {
+    pub(super) port: Port,
+    pub(super) shared: Arc<Shared>,
+    /// This shard's number.
+    pub(super) shard: usize,
+    pub(super) now: Time,
+    pub(super) date: Date,
+    /// Answers say `Connection: close`.
+    pub(super) draining: bool,
+    pub(super) tally: Tally,
+    /// Last in, first out, so that what is reused is still in the cache.
+    requests: Vec<Box<Request>>,
+    outputs: Vec<Box<Gather>>,
+}
+
+/// Counts of one turn, added to the shared ones at its end.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) requests: u64,
+}
+
+impl Context {
+    pub(super) fn new(port: Port, shared: Arc<Shared>, shard: usize) -> Context {
+        let (now, date) = (port.now(), Date::at(port.unix_time()));
+        Context {
+            port,
+            shared,
+            shard,
+            now,
+            date,
+            draining: false,
+            tally: Tally::default(),
+            requests: Vec::with_capacity(KEPT),
+            outputs: Vec::with_capacity(KEPT),
+        }
+    }
+
+    pub(super) fn take_request(&mut self) -> Box<Request> {
+        self.requests.pop().unwrap_or_default()
+    }
+
+    pub(super) fn recycle_request(&mut self, mut request: Box<Request>) {
+        request.recycle();
+        if self.requests.len() < KEPT {
+            self.requests.push(request);
+        }
+    }
+
+    pub(super) fn take_output(&mut self) -> Box<Gather> {
+        self.outputs.pop().unwrap_or_else(|| {
+            let mut output = Box::<Gather>::default();
+            output.block_mut().reserve(OUTPUT_BYTES);
+            output
+        })
+    }
+
+    pub(super) fn recycle_output(&mut self, mut output: Box<Gather>) {
+        output.clear();
+        if self.outputs.len() < KEPT && output.block_mut().capacity() <= KEPT_OUTPUT_BYTES {
+            self.outputs.push(output);
+        }
+    }
+
+    /// Whether receive blocks are so scarce that what waits should be copied out of them, rather
+    /// than starve other connections.
+    pub(super) fn is_short_of_blocks(&mut self) -> bool {
+        let counters = self.port.counters();
+        let block = crate::shard::RECEIVE_BLOCK_BYTES;
+        let max = (self.shared.limits.receive_bytes / block).max(1);
+        counters.leased_blocks * 2 > max
+    }
+
+    pub(super) fn count_closed(&self, reason: CloseReason) {
+        self.shared.counts.count_closed(reason);
+    }
+}

@@ -1,0 +1,91 @@
+//! An answer's bytes: head and small body into the output block, a large body as it is.
+
+use http::StatusCode;
+use http::header::{self, HeaderName, HeaderValue};
+use wharf_http::{Date, Refusal, response};
+use wharf_port::Gather;
+
+use crate::Response;
+
+/// A body up to this length is copied behind its head, in place of a send of two parts.
+const COPIED_BODY_BYTES: usize = 2 * 1024;
+/// What a client is told to wait after a 503, in whole seconds.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// What the answer depends on beside the response.
+pub(super) struct Framing {
+    /// The answer to HEAD has the fields of GET, and no body (RFC 9110 section 9.3.2).
+    pub(super) is_head: bool,
+    pub(super) keep_alive: bool,
+    /// The peer speaks HTTP/1.0, which takes a connection to close unless told otherwise.
+    pub(super) is_http_10: bool,
+}
+
+/// Whether the response asks for its connection to be closed.
+pub(super) fn asks_to_close(response: &Response) -> bool {
+    response.headers().any(|(name, value)| {
+        name == header::CONNECTION && value.as_bytes().eq_ignore_ascii_case(b"close")
+    })
+}
+
+/// Appends the response to the output.
+pub(super) fn encode(output: &mut Gather, response: Response, framing: &Framing, date: &Date) {
+    let status = response.status().as_u16();
+    let block = output.block_mut();
+    response::status_line(block, wharf_http::Version::Http11, status);
+    let mut has_date = false;
+    for (name, value) in response.headers() {
+        has_date |= name == header::DATE;
+        if !frames_the_message(name) {
+            // HeaderName and HeaderValue admit nothing that a field could not have.
+            let written = response::field(block, name.as_str().as_bytes(), value.as_bytes());
+            debug_assert!(written.is_ok());
+        }
+    }
+    if !has_date {
+        date.write_field(block);
+    }
+    if !framing.keep_alive {
+        block.extend_from_slice(b"connection: close\r\n");
+    } else if framing.is_http_10 {
+        block.extend_from_slice(b"connection: keep-alive\r\n");
+    }
+    let has_body = response::status_allows_body(status);
+    if has_body {
+        response::content_length(block, response.body_bytes().len() as u64);
+    }
+    block.extend_from_slice(b"\r\n");
+    if !has_body || framing.is_head {
+        return;
+    }
+    let body = response.into_body();
+    if body.len() <= COPIED_BODY_BYTES {
+        block.extend_from_slice(&body);
+    } else {
+        output.push(body);
+    }
+}
+
+/// Fields that are Wharf's to write.
+fn frames_the_message(name: &HeaderName) -> bool {
+    *name == header::CONTENT_LENGTH
+        || *name == header::TRANSFER_ENCODING
+        || *name == header::CONNECTION
+        || name.as_str() == "keep-alive"
+}
+
+/// No worker, no place in the queue, or no memory for a body.
+pub(super) fn overloaded() -> Response {
+    Response::message(StatusCode::SERVICE_UNAVAILABLE, "The server is busy; try again soon.\n")
+        .header(header::RETRY_AFTER, RETRY_AFTER_SECONDS)
+}
+
+pub(super) fn too_large() -> Response {
+    let message = "The request's body is longer than this resource accepts.\n";
+    Response::message(StatusCode::PAYLOAD_TOO_LARGE, message)
+}
+
+pub(super) fn refusal(refusal: Refusal) -> Response {
+    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    Response::message(status, format!("{}\n", refusal.reason()))
+}
