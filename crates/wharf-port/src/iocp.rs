@@ -51,7 +51,7 @@ use places::{Place, Places};
 use receiving::Receive;
 use system::{CompletionPort, Extensions, Started};
 
-pub(crate) use system::set_exclusive_address_use;
+pub(crate) use system::{address_in_use, set_exclusive_address_use};
 
 /// Packets taken in one call.
 const PACKETS: usize = 256;

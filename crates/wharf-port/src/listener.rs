@@ -47,7 +47,10 @@ impl Listener {
     /// What `socket`, `bind` or `listen` reports; `AddrInUse` if any other socket listens there.
     pub fn bind(address: SocketAddr, options: &ListenOptions) -> io::Result<Listener> {
         let socket = new_socket(address, options)?;
-        socket.bind(&address.into())?;
+        let bound = socket.bind(&address.into());
+        #[cfg(windows)]
+        let bound = bound.map_err(crate::iocp::address_in_use);
+        bound?;
         socket.listen(options.backlog.min(i32::MAX as u32) as i32)?;
         Self::from_socket(socket, options)
     }
@@ -146,13 +149,15 @@ impl Incoming {
 }
 
 /// How many descriptors this process may have open, where the system limits them.
+#[allow(clippy::unnecessary_cast, reason = "the limit's type is signed on FreeBSD")]
 pub fn descriptor_limit() -> Option<u64> {
     #[cfg(unix)]
     {
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: `limit` is a valid place for the result, and outlives the call.
         let answer = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
-        // The type is signed on FreeBSD.
+        // Signed on some systems.
+        #[allow(clippy::unnecessary_cast)]
         (answer == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur as u64)
     }
     #[cfg(windows)]
@@ -255,7 +260,7 @@ mod tests {
                 })
                 .collect();
             let shares = listeners.iter().map(|listener| {
-                let socket = os(&listener);
+                let socket = os(listener);
                 socket.set_nonblocking(true).unwrap();
                 std::iter::from_fn(|| socket.accept().ok()).count()
             });

@@ -342,6 +342,15 @@ pub(crate) fn set_exclusive_address_use(socket: &socket2::Socket) -> io::Result<
     set_option(socket, winsock::SO_EXCLUSIVEADDRUSE, &1i32)
 }
 
+/// Windows keeps no ports for the privileged. Where `bind` says that access is denied, another
+/// socket has the address for itself, or the system has reserved it.
+pub(crate) fn address_in_use(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => io::Error::new(io::ErrorKind::AddrInUse, error),
+        _ => error,
+    }
+}
+
 fn set_option<T: Copy>(socket: &socket2::Socket, option: i32, value: &T) -> io::Result<()> {
     // SAFETY: `value` is valid for its length during the call.
     let answer = unsafe {
