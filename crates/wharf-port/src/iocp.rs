@@ -94,8 +94,10 @@ struct Endpoint {
     /// A listener's accept counts as a receive.
     receiving: Option<Operation>,
     sending: Option<Operation>,
+    /// The close's token, if it is `closing`.
+    token: Token,
     /// Set once: from here on nothing can be submitted.
-    closing: Option<Token>,
+    closing: bool,
     reset: bool,
     /// Whether calls that complete at once queue no packet.
     skips: bool,
@@ -105,17 +107,20 @@ struct Endpoint {
 struct Flight {
     socket: Socket,
     token: Token,
+    /// The place of its call in flight; an accept has several, and keeps them itself.
+    place: Option<Place>,
+    kind: Kind,
     /// Set once: the operation ends with its next step, and starts no further call.
     cancelled: bool,
-    kind: Kind,
 }
 
 enum Kind {
     Accept(Box<Accept>),
     Receive(Receive),
-    ReceiveInto(Option<Place>, Vec<u8>),
-    Send(Option<Place>, Box<Gather>),
-    SendFile(Option<Place>, FileRange),
+    ReceiveInto(Vec<u8>),
+    Send(Box<Gather>),
+    /// Boxed for being rare and large: all operations have the size of the largest kind.
+    SendFile(Box<FileRange>),
     ShutDown,
 }
 
@@ -173,7 +178,8 @@ impl Iocp {
             socket,
             receiving: None,
             sending: None,
-            closing: None,
+            token: Token::default(),
+            closing: false,
             reset: false,
             skips,
         }))
@@ -186,12 +192,12 @@ impl Iocp {
     /// The socket of a submission.
     fn endpoint(&mut self, socket: Socket) -> &mut Endpoint {
         let endpoint = self.sockets.get_mut(socket).expect("the socket is not this port's");
-        assert!(endpoint.closing.is_none(), "submitted on a socket that is closing");
+        assert!(!endpoint.closing, "submitted on a socket that is closing");
         endpoint
     }
 
     fn begin_receiving(&mut self, socket: Socket, token: Token, kind: Kind) -> Operation {
-        let flight = Flight { socket, token, cancelled: false, kind };
+        let flight = Flight { socket, token, place: None, kind, cancelled: false };
         let operation = self.operations.insert(flight);
         let before = self.endpoint(socket).receiving.replace(operation);
         assert!(before.is_none(), "two operations of the receive kind on one socket");
@@ -199,14 +205,14 @@ impl Iocp {
     }
 
     fn begin_sending(&mut self, socket: Socket, token: Token, kind: Kind) -> Operation {
-        let flight = Flight { socket, token, cancelled: false, kind };
+        let flight = Flight { socket, token, place: None, kind, cancelled: false };
         let operation = self.operations.insert(flight);
         let before = self.endpoint(socket).sending.replace(operation);
         assert!(before.is_none(), "two operations of the send kind on one socket");
         operation
     }
 
-    /// Queues the end of a call that began and has ended, if no packet will tell.
+    /// Notes that a call has begun; queues its end, if it has ended and no packet will tell.
     fn note(
         &mut self,
         operation: Operation,
@@ -214,6 +220,7 @@ impl Iocp {
         skips: bool,
         started: io::Result<Started>,
     ) {
+        self.operations[operation].place = Some(place);
         match started {
             Ok(Started::Complete(bytes)) if skips => {
                 self.ready.push_back(Ready::Done(operation, Some(place), Ok(bytes)));
@@ -238,7 +245,8 @@ impl Iocp {
             self.places.give_back(place);
         }
         let flight = self.operations.get_mut(operation).expect("kept until its packets are taken");
-        match &mut flight.kind {
+        flight.place = None;
+        match &flight.kind {
             Kind::Accept(_) => self.accept_step(operation, place, outcome, completions),
             Kind::Receive(_) => self.receive_step(operation, outcome, completions),
             _ => self.finish(operation, outcome, completions),
@@ -261,11 +269,13 @@ impl Iocp {
         let event = match flight.kind {
             Kind::Accept(_) => Event::AcceptEnded(result.err().unwrap_or(Failure::Cancelled)),
             Kind::Receive(_) => Event::ReceiveEnded(result.map(|_| ())),
-            Kind::ReceiveInto(_, block) => receiving::received_into(block, result),
-            Kind::Send(_, gather) => {
+            Kind::ReceiveInto(block) => receiving::received_into(block, result),
+            Kind::Send(gather) => {
                 Event::Sent { gather, result: result.map(|count| count as usize) }
             }
-            Kind::SendFile(_, range) => Event::FileSent { range, result: result.map(u64::from) },
+            Kind::SendFile(range) => {
+                Event::FileSent { range: *range, result: result.map(u64::from) }
+            }
             Kind::ShutDown => Event::ShutDown(result.map(|_| ())),
         };
         completions.push(Completion { token: flight.token, event });
@@ -284,18 +294,19 @@ impl Iocp {
     /// Closes a socket that is closing and has nothing in flight. Returns the close's token.
     fn close_if_joined(&mut self, socket: Socket) -> Option<Token> {
         let endpoint = &self.sockets[socket];
-        let token = endpoint.closing?;
-        if endpoint.receiving.is_some() || endpoint.sending.is_some() {
+        if !endpoint.closing || endpoint.receiving.is_some() || endpoint.sending.is_some() {
             return None;
         }
         let endpoint = self.sockets.remove(socket)?;
+        // Its descriptor may be what an accept waits for.
+        self.accept_again = Time::ZERO;
         if endpoint.reset
             && let Err(error) = endpoint.socket.set_linger(Some(Duration::ZERO))
         {
             // The peer may have reset it before; then there is nothing left to throw away.
             tracing::debug!(%error, "a connection could not be reset and is closed instead");
         }
-        Some(token)
+        Some(endpoint.token)
     }
 
     /// Takes the packets that are there, or waits for the first. Returns whether one was a wake.
@@ -452,8 +463,7 @@ impl Implementation for Iocp {
 
     fn close(&mut self, socket: Socket, reset: bool, token: Token) {
         let endpoint = self.endpoint(socket);
-        endpoint.closing = Some(token);
-        endpoint.reset = reset;
+        (endpoint.token, endpoint.closing, endpoint.reset) = (token, true, reset);
         let both = [endpoint.receiving, endpoint.sending];
         both.into_iter().flatten().for_each(|operation| self.cancel(operation));
         if let Some(token) = self.close_if_joined(socket) {
@@ -477,18 +487,13 @@ impl Implementation for Iocp {
                 accept.posted.is_empty() && accept.broken.is_none()
             }
             Kind::Receive(Receive::Parked) => true,
-            Kind::Receive(Receive::Watching(place) | Receive::Filling(place, _))
-            | Kind::ReceiveInto(Some(place), _)
-            | Kind::Send(Some(place), _)
-            | Kind::SendFile(Some(place), _) => {
-                system::cancel(socket, place.overlapped());
+            // Without a place its end waits in `ready` already.
+            _ => {
+                if let Some(place) = flight.place {
+                    system::cancel(socket, place.overlapped());
+                }
                 false
             }
-            // Its end waits in `ready` already.
-            Kind::ReceiveInto(None, _)
-            | Kind::Send(None, _)
-            | Kind::SendFile(None, _)
-            | Kind::ShutDown => false,
         };
         if asleep {
             self.parked.retain(|&parked| parked != operation);

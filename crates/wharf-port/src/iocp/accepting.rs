@@ -12,13 +12,13 @@ use windows_sys::Win32::Networking::WinSock as winsock;
 
 use super::{Iocp, Kind, Ready, aborted, system};
 use crate::iocp::places::Place;
-use crate::iocp::system::{Addresses, Started};
+use crate::iocp::system::{Addresses, NO_ADDRESSES, Started};
 use crate::listener::IncomingOrigin;
 use crate::port::peer_of;
 use crate::{Completion, Event, Incoming, Operation, Socket, Time, Token};
 
 /// How long accepting pauses when no socket can be had for it.
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A repeating accept.
 pub(super) struct Accept {
@@ -28,6 +28,8 @@ pub(super) struct Accept {
     pub(super) posted: Vec<Posted>,
     /// Why the accept ends, once the listener proved unusable and as soon as nothing is in flight.
     pub(super) broken: Option<io::Error>,
+    /// Whether the shortage that it waits for was told to the log.
+    warned: bool,
 }
 
 /// One AcceptEx in flight.
@@ -78,7 +80,8 @@ impl Iocp {
             Ok(domain) => (domain, None),
             Err(error) => (Domain::IPV4, Some(error)),
         };
-        let accept = Accept { domain, posted: Vec::with_capacity(self.accepts), broken };
+        let accept =
+            Accept { domain, posted: Vec::with_capacity(self.accepts), broken, warned: false };
         let broken = accept.broken.is_some();
         let operation = self.begin_receiving(listener, token, Kind::Accept(Box::new(accept)));
         if broken {
@@ -96,16 +99,13 @@ impl Iocp {
         let Kind::Accept(accept) = &mut flight.kind else { unreachable!("the caller knows") };
         let listener = &self.sockets[flight.socket];
         while accept.posted.len() < wanted {
-            let Ok(socket) = socket2::Socket::new(accept.domain, Type::STREAM, Some(Protocol::TCP))
-            else {
-                if !self.parked_accepts.contains(&operation) {
-                    self.parked_accepts.push(operation);
-                }
-                self.accept_again = Time::monotonic() + PAUSE;
-                return;
+            let socket = socket2::Socket::new(accept.domain, Type::STREAM, Some(Protocol::TCP));
+            let socket = match socket {
+                Ok(socket) => socket,
+                Err(error) => return self.pause_accept(operation, &error),
             };
             let place = self.places.take(operation, 0);
-            let mut addresses = vec![[0; size_of::<Addresses>()]];
+            let mut addresses = vec![NO_ADDRESSES];
             // SAFETY: sockets, addresses and place are kept until the packet is taken.
             let started = unsafe {
                 extensions.accept(
@@ -128,6 +128,21 @@ impl Iocp {
                 }
             }
         }
+        accept.warned = false;
+    }
+
+    /// Lets an accept wait for what the system lacks, and says so once until it recovers.
+    fn pause_accept(&mut self, operation: Operation, error: &io::Error) {
+        let Kind::Accept(accept) = &mut self.operations[operation].kind else {
+            unreachable!("the caller knows");
+        };
+        if !std::mem::replace(&mut accept.warned, true) {
+            tracing::warn!(%error, "accepting waits until the system has sockets again");
+        }
+        if !self.parked_accepts.contains(&operation) {
+            self.parked_accepts.push(operation);
+        }
+        self.accept_again = Time::monotonic() + PAUSE;
     }
 
     pub(super) fn accept_step(
@@ -142,7 +157,7 @@ impl Iocp {
         let posted = place
             .and_then(|place| accept.posted.iter().position(|posted| posted.place == place))
             .map(|index| accept.posted.swap_remove(index));
-        let mut pause = false;
+        let mut shortage = None;
         match (posted, outcome) {
             (Some(posted), Ok(_)) => {
                 let listener = &self.sockets[flight.socket].socket;
@@ -155,7 +170,7 @@ impl Iocp {
             (_, Err(error)) if !flight.cancelled && accept.broken.is_none() => {
                 match fault(&error) {
                     Fault::Connection => {}
-                    Fault::Shortage => pause = true,
+                    Fault::Shortage => shortage = Some(error),
                     Fault::Listener => {
                         accept.broken = Some(error);
                         let listener = &self.sockets[flight.socket].socket;
@@ -168,13 +183,11 @@ impl Iocp {
             _ => {}
         }
         let ends = flight.cancelled || accept.broken.is_some();
-        if !ends && pause {
-            if !self.parked_accepts.contains(&operation) {
-                self.parked_accepts.push(operation);
+        if !ends {
+            match shortage {
+                Some(error) => self.pause_accept(operation, &error),
+                None => self.post_accepts(operation),
             }
-            self.accept_again = Time::monotonic() + PAUSE;
-        } else if !ends {
-            self.post_accepts(operation);
         } else if accept.posted.is_empty() {
             let why = accept.broken.take().unwrap_or_else(aborted);
             self.parked_accepts.retain(|&parked| parked != operation);

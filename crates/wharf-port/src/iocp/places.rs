@@ -22,6 +22,10 @@ struct Memory {
     operation: Cell<Operation>,
 }
 
+/// What a place takes, for the test that adds up an idle connection.
+#[cfg(test)]
+pub(super) const PLACE_BYTES: usize = size_of::<Memory>();
+
 /// One place, taken for one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place(NonNull<Memory>);

@@ -16,7 +16,6 @@ use std::io;
 use std::mem;
 
 use super::{Flight, Iocp, Kind, aborted, system};
-use crate::iocp::places::Place;
 use crate::{Completion, Event, Failure, Operation, Socket, Token};
 
 /// Bytes of a given block that one call receives at most: the kernel locks all of them meanwhile.
@@ -26,9 +25,9 @@ const RECEIVE_BYTES_MAX: usize = 1 << 20;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Receive {
     /// Waiting for anything to come.
-    Watching(Place),
+    Watching,
     /// Receiving into the block with this number.
-    Filling(Place, u32),
+    Filling(u32),
     /// Waiting for a block.
     Parked,
 }
@@ -48,7 +47,7 @@ impl Iocp {
     ) -> Operation {
         let room = block.spare_capacity_mut();
         let (data, length) = (room.as_mut_ptr().cast(), room.len().min(RECEIVE_BYTES_MAX) as u32);
-        let operation = self.begin_receiving(socket, token, Kind::ReceiveInto(None, block));
+        let operation = self.begin_receiving(socket, token, Kind::ReceiveInto(block));
         let place = self.places.take(operation, 0);
         let endpoint = &self.sockets[socket];
         let skips = endpoint.skips;
@@ -56,9 +55,6 @@ impl Iocp {
         // taken, and so is the place.
         let started =
             unsafe { system::receive(&endpoint.socket, data, length, place.overlapped()) };
-        if let Kind::ReceiveInto(taken, _) = &mut self.operations[operation].kind {
-            *taken = Some(place);
-        }
         self.note(operation, place, skips, started);
         operation
     }
@@ -72,7 +68,7 @@ impl Iocp {
         let nothing: *mut u8 = std::ptr::dangling_mut();
         // SAFETY: no bytes are received, and the place is taken until the packet is.
         let started = unsafe { system::receive(&endpoint.socket, nothing, 0, place.overlapped()) };
-        self.operations[operation].kind = Kind::Receive(Receive::Watching(place));
+        self.operations[operation].kind = Kind::Receive(Receive::Watching);
         self.note(operation, place, skips, started);
     }
 
@@ -90,10 +86,13 @@ impl Iocp {
         let started =
             unsafe { system::receive(&endpoint.socket, data.as_ptr(), length, place.overlapped()) };
         self.filling += 1;
-        self.operations[operation].kind = Kind::Receive(Receive::Filling(place, block));
+        self.operations[operation].kind = Kind::Receive(Receive::Filling(block));
         let outcome = match started {
             Ok(system::Started::Complete(bytes)) if skips => Ok(bytes),
-            Ok(_) => return true,
+            Ok(_) => {
+                self.operations[operation].place = Some(place);
+                return true;
+            }
             Err(error) => Err(error),
         };
         // The end of a step that looked for packets or for `ready` itself: no need to queue again.
@@ -115,14 +114,14 @@ impl Iocp {
         };
         let (token, cancelled, state) = (*token, *cancelled, *state);
         let ended = match (state, outcome) {
-            (Receive::Watching(_), Ok(_)) if !cancelled => {
+            (Receive::Watching, Ok(_)) if !cancelled => {
                 if !self.fill(operation, completions) {
                     self.operations[operation].kind = Kind::Receive(Receive::Parked);
                     self.parked.push_back(operation);
                 }
                 return;
             }
-            (Receive::Filling(_, block), Ok(bytes @ 1..)) => {
+            (Receive::Filling(block), Ok(bytes @ 1..)) => {
                 self.filling -= 1;
                 // SAFETY: the block was taken for this operation, the kernel wrote that many
                 // bytes to it and is done with it.
@@ -133,12 +132,12 @@ impl Iocp {
                 }
                 Err(aborted())
             }
-            (Receive::Filling(_, block), outcome) => {
+            (Receive::Filling(block), outcome) => {
                 self.filling -= 1;
                 self.pool().give_back(block);
                 outcome
             }
-            (Receive::Watching(_) | Receive::Parked, outcome) => outcome.and(Err(aborted())),
+            (Receive::Watching | Receive::Parked, outcome) => outcome.and(Err(aborted())),
         };
         self.finish(operation, ended, completions);
     }

@@ -26,12 +26,11 @@ impl Iocp {
         gather: Box<Gather>,
         token: Token,
     ) -> Operation {
-        let operation = self.begin_sending(socket, token, Kind::Send(None, gather));
+        let operation = self.begin_sending(socket, token, Kind::Send(gather));
         let place = self.places.take(operation, 0);
-        let Kind::Send(taken, gather) = &mut self.operations[operation].kind else {
+        let Kind::Send(gather) = &self.operations[operation].kind else {
             unreachable!("inserted above");
         };
-        *taken = Some(place);
         let mut list = [NOTHING; SLICES_MAX];
         let buffers = list_slices(gather, &mut list);
         let endpoint = &self.sockets[socket];
@@ -55,7 +54,7 @@ impl Iocp {
         let length = file.metadata().map(|metadata| {
             metadata.len().saturating_sub(offset).min(range.length).min(FILE_BYTES_MAX)
         });
-        let operation = self.begin_sending(socket, token, Kind::SendFile(None, range));
+        let operation = self.begin_sending(socket, token, Kind::SendFile(Box::new(range)));
         let length = match length {
             Ok(length @ 1..) => length as u32,
             nothing => {
@@ -65,9 +64,6 @@ impl Iocp {
             }
         };
         let place = self.places.take(operation, offset);
-        if let Kind::SendFile(taken, _) = &mut self.operations[operation].kind {
-            *taken = Some(place);
-        }
         let endpoint = &self.sockets[socket];
         let extensions = self.extensions();
         // SAFETY: the range, with its file, is kept in `operations` until the packet is taken, and

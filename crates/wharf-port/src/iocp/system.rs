@@ -276,6 +276,7 @@ impl Extensions {
 /// Where AcceptEx writes the addresses of both ends. They are asked of the socket instead, but
 /// it will write them.
 pub(super) type Addresses = [u8; 2 * ADDRESS_BYTES];
+pub(super) const NO_ADDRESSES: Addresses = [0; 2 * ADDRESS_BYTES];
 
 /// # Safety
 /// `F` is the `Option` of function pointer that belongs to `identifier`.

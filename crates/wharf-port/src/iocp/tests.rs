@@ -104,6 +104,15 @@ fn an_idle_connection_holds_no_block() {
     assert_eq!((rig.port.filling, rig.port.counters().leased_blocks), (0, 0));
 }
 
+/// What an idle connection holds: a socket, an operation, and a place for it to wait in.
+#[test]
+fn an_idle_connection_is_small() {
+    let socket = size_of::<Endpoint>() + size_of::<u64>();
+    let operation = size_of::<Flight>() + size_of::<u64>();
+    let place = places::PLACE_BYTES + size_of::<Place>();
+    assert!(socket + operation + place <= 160, "{socket} + {operation} + {place} bytes");
+}
+
 #[test]
 fn a_busy_connection_takes_one_block_a_turn() {
     let config = Config { receive_blocks: 64, receive_blocks_max: 64, ..small() };
@@ -269,4 +278,36 @@ fn a_lease_that_comes_back_from_another_thread_ends_the_sleep() {
         assert_eq!(&*rig.received(), [round, round]);
         elsewhere.join().unwrap();
     }
+}
+
+#[test]
+fn an_accept_that_lacks_sockets_pauses_and_one_without_a_listener_ends() {
+    use windows_sys::Win32::Networking::WinSock::{WSAECONNRESET, WSAEMFILE, WSAENOTSOCK};
+    let mut rig = Rig::new(&small());
+    let operation = rig.port.sockets[rig.listener].receiving.unwrap();
+    let mut completions = Vec::new();
+    let mut fail = |rig: &mut Rig, error| {
+        let error = io::Error::from_raw_os_error(error);
+        rig.port.accept_step(operation, None, Err(error), &mut completions);
+        assert!(completions.is_empty(), "{completions:?}");
+        rig.port.counters().parked_accepts
+    };
+    assert_eq!(fail(&mut rig, WSAECONNRESET), 0, "the peer's affair");
+    assert_eq!(fail(&mut rig, WSAEMFILE), 1);
+    assert_eq!(fail(&mut rig, WSAEMFILE), 1, "parked once");
+    let until = Time::monotonic() + Duration::from_secs(10);
+    while rig.port.counters().parked_accepts > 0 {
+        assert!(Time::monotonic() < until, "parked for ever");
+        rig.port
+            .wait(&mut Vec::new(), Some(Time::monotonic() + Duration::from_millis(10)))
+            .unwrap();
+    }
+    rig.connect();
+    fail(&mut rig, WSAENOTSOCK);
+    let why = rig.find(|completion| match completion.event {
+        Event::AcceptEnded(Failure::Io(why)) => Some(why),
+        _ => None,
+    });
+    assert_eq!(why.raw_os_error(), Some(WSAENOTSOCK));
+    assert_eq!(rig.port.places.taken(), 0);
 }
