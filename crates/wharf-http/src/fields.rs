@@ -1,0 +1,115 @@
+//! What the crate itself must understand of fields: six names, and lists.
+
+/// The fields that decide where a message ends, where it goes and what becomes of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    Host,
+    Expect,
+    Upgrade,
+    Connection,
+    ContentLength,
+    TransferEncoding,
+}
+
+/// For each length of a name, the first letter of the one known name that is so long.
+const FIRST: [u8; 32] = {
+    let mut first = [0; 32];
+    first["host".len()] = b'h';
+    first["expect".len()] = b'e';
+    first["upgrade".len()] = b'u';
+    first["connection".len()] = b'c';
+    first["content-length".len()] = b'c';
+    first["transfer-encoding".len()] = b't';
+    first
+};
+
+/// Whether a name of this length and first byte may be a known one. Almost no other name passes,
+/// so the parser's loop pays for two loads and a comparison and leaves the rest to [`known`].
+#[inline(always)]
+pub(crate) fn may_be_known(len: usize, first: u8) -> bool {
+    len < FIRST.len() && FIRST[len] == first | 0x20
+}
+
+/// Which known field has this name, in whatever letter case.
+pub(crate) fn known(name: &[u8]) -> Option<Known> {
+    let (known, lower): (_, &[u8]) = match name.len() {
+        4 => (Known::Host, b"host"),
+        6 => (Known::Expect, b"expect"),
+        7 => (Known::Upgrade, b"upgrade"),
+        10 => (Known::Connection, b"connection"),
+        14 => (Known::ContentLength, b"content-length"),
+        17 => (Known::TransferEncoding, b"transfer-encoding"),
+        _ => return None,
+    };
+    name.eq_ignore_ascii_case(lower).then_some(known)
+}
+
+/// The members of a comma-separated list, trimmed; empty ones are left out
+/// (RFC 9110 section 5.6.1.2).
+pub(crate) fn members(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|&byte| byte == b',').map(trim).filter(|member| !member.is_empty())
+}
+
+/// Without the spaces and tabs at both ends (RFC 9110 section 5.6.3).
+pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// A plain decimal number below 2^64: no sign, no space, no list (RFC 9110 section 8.6).
+pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    let mut number = 0u64;
+    for &byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number.checked_mul(10)?.checked_add(u64::from(digit))?;
+    }
+    Some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_name_passes_the_quick_look_in_any_case() {
+        for name in
+            ["Host", "EXPECT", "upgrade", "Connection", "Content-Length", "tRANSFER-eNCODING"]
+        {
+            assert!(may_be_known(name.len(), name.as_bytes()[0]), "{name}");
+            assert!(known(name.as_bytes()).is_some(), "{name}");
+        }
+        assert_eq!(known(b"Content-Lengtj"), None);
+        assert!(!may_be_known(31, b'h'));
+        assert!(!may_be_known(32, b'h'));
+        assert!(!may_be_known(0, b'h'));
+    }
+
+    #[test]
+    fn members_are_trimmed_and_never_empty() {
+        let of = |list: &'static str| members(list.as_bytes()).collect::<Vec<_>>();
+        assert_eq!(of(" a ,\t,b,, c d "), [b"a".as_slice(), b"b", b"c d"]);
+        assert!(of("").is_empty());
+        assert!(of(" , ,").is_empty());
+    }
+
+    #[test]
+    fn a_decimal_is_digits_below_two_to_the_64() {
+        assert_eq!(decimal(b"0"), Some(0));
+        assert_eq!(decimal(b"007"), Some(7));
+        assert_eq!(decimal(b"18446744073709551615"), Some(u64::MAX));
+        for wrong in ["", "18446744073709551616", "99999999999999999999", "+1", "-1", "1 ", "0x1"] {
+            assert_eq!(decimal(wrong.as_bytes()), None, "{wrong:?}");
+        }
+    }
+}
