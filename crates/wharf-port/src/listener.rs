@@ -156,8 +156,6 @@ pub fn descriptor_limit() -> Option<u64> {
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: `limit` is a valid place for the result, and outlives the call.
         let answer = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
-        // Signed on some systems.
-        #[allow(clippy::unnecessary_cast)]
         (answer == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur as u64)
     }
     #[cfg(windows)]

@@ -5,11 +5,14 @@ use crate::Socket;
 /// Where a name has 64 bits, it is the socket's slot and generation: a late edge for a socket that
 /// is closed finds nothing.
 #[cfg(target_pointer_width = "64")]
-#[derive(Default)]
 pub(super) struct Names;
 
 #[cfg(target_pointer_width = "64")]
 impl Names {
+    pub(super) fn new() -> Names {
+        Names
+    }
+
     pub(super) fn name(&mut self, key: Socket) -> mio::Token {
         mio::Token(slotmap::Key::data(&key).as_ffi() as usize)
     }
@@ -22,13 +25,16 @@ impl Names {
 /// Where a name has 32 bits, it is the socket's slot alone, and finds the slot's current socket. A
 /// late edge for the one before is taken for this one's; the try that it causes would block.
 #[cfg(not(target_pointer_width = "64"))]
-#[derive(Default)]
 pub(super) struct Names {
     keys: Vec<Socket>,
 }
 
 #[cfg(not(target_pointer_width = "64"))]
 impl Names {
+    pub(super) fn new() -> Names {
+        Names { keys: Vec::new() }
+    }
+
     pub(super) fn name(&mut self, key: Socket) -> mio::Token {
         let slot = slotmap::Key::data(&key).as_ffi() as u32 as usize;
         if self.keys.len() <= slot {

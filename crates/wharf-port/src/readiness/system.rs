@@ -138,7 +138,7 @@ pub(super) fn send_file(socket: &Socket, range: &FileRange, copy: &mut Vec<u8>) 
 }
 
 /// Reads a piece of the file and sends it. What the socket does not take is read again next time.
-fn copy_file(
+pub(super) fn copy_file(
     socket: &Socket,
     file: &File,
     offset: u64,
