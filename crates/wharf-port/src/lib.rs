@@ -41,6 +41,8 @@ mod gather;
 mod lease;
 mod listener;
 mod port;
+#[cfg(feature = "signals")]
+mod termination;
 mod time;
 mod wake;
 
@@ -60,5 +62,7 @@ pub use port::{
     Backend, Choice, Completion, Config, Counters, Event, Failure, FileRange, Operation, Port,
     Socket, Token,
 };
+#[cfg(feature = "signals")]
+pub use termination::on_termination;
 pub use time::Time;
 pub use wake::Waker;

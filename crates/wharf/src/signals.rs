@@ -11,7 +11,7 @@ static HANDLER: OnceLock<Result<(), String>> = OnceLock::new();
 /// Returns when the process is told to end.
 pub(crate) fn wait() -> Result<(), Error> {
     let set = HANDLER.get_or_init(|| {
-        ctrlc::set_handler(|| {
+        wharf_port::on_termination(|| {
             *ENDING.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
             ENDING.1.notify_all();
         })
