@@ -4,8 +4,6 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 
-use socket2::SockRef;
-
 use super::system::AcceptFailure;
 use super::*;
 
@@ -175,7 +173,7 @@ fn bytes_behind_urgent_ones_do_not_wait_for_an_edge() {
         rig.port.receive(*socket, Token(1));
         rig.settle();
         client.write_all(b"before").unwrap();
-        SockRef::from(&*client).send_out_of_band(b"!").unwrap();
+        socket2::SockRef::from(&*client).send_out_of_band(b"!").unwrap();
         client.write_all(b"behind").unwrap();
         assert_eq!(rig.receive(12).0, b"beforebehind");
     }
