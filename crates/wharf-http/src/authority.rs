@@ -34,15 +34,24 @@ pub(crate) fn is_authority(bytes: &[u8], port: Port) -> bool {
 }
 
 /// Decimal digits up to 65,535, or nothing if the port is optional.
+#[inline]
 pub(crate) fn is_port(digits: &[u8], port: Port) -> bool {
     if digits.is_empty() {
         return port == Port::Optional;
     }
     // RFC 3986 sets no end to the digits; no port is longer than five.
-    let number = digits.iter().try_fold(0u32, |number, &byte| {
-        byte.is_ascii_digit().then(|| number * 10 + u32::from(byte - b'0'))
-    });
-    digits.len() <= 5 && number.is_some_and(|number| number <= 65_535)
+    if digits.len() > 5 {
+        return false;
+    }
+    let mut number = 0;
+    for &byte in digits {
+        let digit = u32::from(byte).wrapping_sub(u32::from(b'0'));
+        if digit > 9 {
+            return false;
+        }
+        number = number * 10 + digit;
+    }
+    number <= 65_535
 }
 
 /// How many bytes of a `reg-name` or IPv4 address stand here; none if a `%` lacks its digits.

@@ -30,18 +30,53 @@ pub(crate) fn may_be_known(len: usize, first: u8) -> bool {
     len < FIRST.len() && FIRST[len] == first | 0x20
 }
 
-/// Which known field has this name, in whatever letter case.
+/// Which known field has this name, in whatever letter case. The name's bytes are a token's.
 pub(crate) fn known(name: &[u8]) -> Option<Known> {
-    let (known, lower): (_, &[u8]) = match name.len() {
-        4 => (Known::Host, b"host"),
-        6 => (Known::Expect, b"expect"),
-        7 => (Known::Upgrade, b"upgrade"),
-        10 => (Known::Connection, b"connection"),
-        14 => (Known::ContentLength, b"content-length"),
-        17 => (Known::TransferEncoding, b"transfer-encoding"),
+    let (known, is_it) = match name.len() {
+        4 => (Known::Host, is_host(name)),
+        6 => (Known::Expect, is_folded(name, b"expect")),
+        7 => (Known::Upgrade, is_folded(name, b"upgrade")),
+        10 => (Known::Connection, is_folded(name, b"connection")),
+        14 => (Known::ContentLength, is_folded(name, b"content-length")),
+        17 => (Known::TransferEncoding, is_folded(name, b"transfer-encoding")),
         _ => return None,
     };
-    name.eq_ignore_ascii_case(lower).then_some(known)
+    is_it.then_some(known)
+}
+
+/// Whether a token is the name of Host.
+#[inline(always)]
+pub(crate) fn is_host(name: &[u8]) -> bool {
+    is_folded(name, b"host")
+}
+
+/// Whether the bytes are `lower`, in whatever letter case.
+///
+/// `lower` is made of small letters, digits and hyphens, and `bytes` of bytes that may stand in a
+/// field value. So setting the bit by which letters differ in case maps onto `lower` only what is
+/// equal to it: what else it would map there are control bytes.
+#[inline(always)]
+pub(crate) fn is_folded<const N: usize>(bytes: &[u8], lower: &[u8; N]) -> bool {
+    let Ok(bytes) = <&[u8; N]>::try_from(bytes) else { return false };
+    // In words, which may overlap; left to itself the compiler goes byte by byte.
+    match N {
+        4..8 => [0, N - 4].iter().all(|&at| word32(bytes, at) | FOLD as u32 == word32(lower, at)),
+        8..=16 => [0, N - 8].iter().all(|&at| word64(bytes, at) | FOLD == word64(lower, at)),
+        _ => bytes.iter().zip(lower).all(|(byte, lower)| byte | 0x20 == *lower),
+    }
+}
+
+/// The bit by which letters differ in case, for each byte of a word.
+const FOLD: u64 = 0x2020_2020_2020_2020;
+
+#[inline(always)]
+fn word32<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
+    bytes[at..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+#[inline(always)]
+fn word64<const N: usize>(bytes: &[u8; N], at: usize) -> u64 {
+    bytes[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 /// The members of a comma-separated list, trimmed; empty ones are left out

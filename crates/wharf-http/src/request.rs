@@ -23,6 +23,7 @@ pub(crate) mod careful;
 mod meaning;
 mod target;
 
+use crate::fields;
 use crate::refusal::Refusal;
 use crate::scan::{self, Block, Job};
 use crate::span::{FieldSpan, Span};
@@ -167,7 +168,7 @@ impl RequestHead {
     /// A [`Refusal`] at the first byte that makes the head unacceptable. Answer with its status
     /// and close the connection.
     pub fn parse(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Refusal> {
-        scan::dispatch(Parse { head: self, bytes, limits })
+        scan::dispatch(self, bytes, limits)
     }
 
     /// The method, a token of 1 to 32 bytes; letter case counts.
@@ -274,32 +275,25 @@ impl RequestHead {
     }
 }
 
-/// What [`RequestHead::parse`] hands to the scanner to be compiled for each instruction set.
-struct Parse<'a> {
-    head: &'a mut RequestHead,
-    bytes: &'a [u8],
-    limits: &'a HeadLimits,
-}
-
-impl Job for Parse<'_> {
+impl Job for RequestHead {
+    type Terms = HeadLimits;
     type Outcome = Result<Option<usize>, Refusal>;
 
     #[inline(always)]
-    fn run<B: Block>(self) -> Self::Outcome {
-        let Parse { head, bytes, limits } = self;
+    fn run<B: Block>(&mut self, bytes: &[u8], limits: &HeadLimits) -> Self::Outcome {
         let limit = limits.head_bytes.min(usize::from(u16::MAX));
         // Nothing beyond the limit is looked at, so offsets fit into 16 bits from here on.
         let seen = if bytes.len() > limit { &bytes[..limit] } else { bytes };
-        if head.table.len() > limits.fields && head.stage == Stage::RequestLine {
-            head.table.truncate(limits.fields);
+        if self.table.len() > limits.fields && self.stage == Stage::RequestLine {
+            self.table.truncate(limits.fields);
         }
-        if head.stage == Stage::RequestLine && !head.request_line::<B>(seen, limits)? {
+        if self.stage == Stage::RequestLine && !self.request_line::<B>(seen, limits)? {
             return unfinished(seen, limit);
         }
-        if head.stage == Stage::Fields && !head.fields_to_end::<B>(seen, limits)? {
+        if self.stage == Stage::Fields && !self.fields_to_end::<B>(seen, limits)? {
             return unfinished(seen, limit);
         }
-        Ok(Some(head.line))
+        Ok(Some(self.line))
     }
 }
 
@@ -317,32 +311,44 @@ impl RequestHead {
         bytes: &[u8],
         limits: &HeadLimits,
     ) -> Result<bool, Refusal> {
-        let start = self.line;
-        if self.scanned == 0 {
-            let ends = scan::request_line::<B>(bytes, start);
-            let version = match bytes.get(ends.target_end..ends.target_end + 11) {
-                Some(b" HTTP/1.1\r\n") => Some(Version::Http11),
-                Some(b" HTTP/1.0\r\n") => Some(Version::Http10),
-                _ => None,
-            };
-            let method_bytes = ends.method_end - start;
-            if let Some(version) = version
-                && bytes.get(ends.method_end..ends.method_end + 2) == Some(b" /")
-                && method_bytes.wrapping_sub(1) < METHOD_BYTES
-                && ends.target_end - start <= limits.request_line_bytes.saturating_sub(9)
-                && &bytes[start..ends.method_end] != b"CONNECT"
-            {
-                self.facts.version = version;
-                self.method = Span::new(start, ends.method_end);
-                self.target = Span::new(ends.method_end + 1, ends.target_end);
-                self.form = TargetForm::Origin;
-                self.path_start = self.target.start;
-                self.question = ends.question as u16;
-                self.begin_line(Stage::Fields, ends.target_end + 11);
-                return Ok(true);
-            }
+        if self.scanned == 0 && self.straight_request_line::<B>(bytes, limits) {
+            return Ok(true);
         }
         self.request_line_carefully(bytes, limits)
+    }
+
+    /// Reads the request line if it is whole, in order, within its limit and has a target in
+    /// origin form. Whether it was.
+    #[inline(always)]
+    fn straight_request_line<B: Block>(&mut self, bytes: &[u8], limits: &HeadLimits) -> bool {
+        let start = self.line;
+        let ends = scan::request_line::<B>(bytes, start);
+        let (method_end, target_end) = (ends.method_end, ends.target_end);
+        let Some(tail) = bytes.get(target_end..target_end + 11) else { return false };
+        let version = word64(tail) == word64(b" HTTP/1.") && word16(&tail[9..]) == CRLF;
+        let minor = tail[8].wrapping_sub(b'0');
+        if !version || minor > 9 || target_end - start > limits.request_line_bytes.saturating_sub(9)
+        {
+            return false;
+        }
+        if word16(&bytes[method_end..]) != word16(b" /") {
+            return false;
+        }
+        let method_bytes = method_end - start;
+        if method_bytes == 0 || method_bytes > METHOD_BYTES {
+            return false;
+        }
+        if method_bytes == 7 && bytes[start..method_end] == *b"CONNECT" {
+            return false;
+        }
+        self.facts.version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+        self.method = Span::new(start, method_end);
+        self.target = Span::new(method_end + 1, target_end);
+        self.form = TargetForm::Origin;
+        self.path_start = self.target.start;
+        self.question = ends.question as u16;
+        self.begin_line(Stage::Fields, target_end + 11);
+        true
     }
 
     /// Reads field lines up to and including the empty line. Whether that has come.
@@ -352,70 +358,71 @@ impl RequestHead {
         bytes: &[u8],
         limits: &HeadLimits,
     ) -> Result<bool, Refusal> {
-        loop {
-            let line = self.line;
-            if self.scanned == 0 {
-                let ends = scan::field_line::<B>(bytes, line);
-                // Behind a good line stands at least the empty line's CRLF; where that has not
-                // come yet, the careful path looks.
-                if let Some(four) = bytes.get(ends.value_end..ends.value_end + 4)
-                    && bytes[ends.name_end] == b':'
-                    && ends.name_end > line
-                    && four[..2] == *b"\r\n"
-                {
-                    let next = ends.value_end + 2;
-                    self.take_field(bytes, line, ends.name_end, ends.value_end, limits)?;
-                    self.line = next;
-                    if four[2..] == *b"\r\n" {
-                        self.facts.conclude()?;
-                        self.begin_line(Stage::Whole, next + 2);
-                        return Ok(true);
-                    }
-                    continue;
-                }
+        while self.stage == Stage::Fields {
+            if self.scanned == 0 && self.straight_fields::<B>(bytes, limits)? {
+                break;
             }
             if !self.field_line_carefully(bytes, limits)? {
                 return Ok(false);
             }
-            if self.stage == Stage::Whole {
+        }
+        Ok(true)
+    }
+
+    /// Reads the field lines that are whole and in order. Whether the empty line has come too; if
+    /// not, what is next must be looked at with care.
+    #[inline(always)]
+    fn straight_fields<B: Block>(
+        &mut self,
+        bytes: &[u8],
+        limits: &HeadLimits,
+    ) -> Result<bool, Refusal> {
+        let mut line = self.line;
+        loop {
+            let ends = scan::field_line::<B>(bytes, line);
+            // Behind a good line stands at least the empty line's CRLF; if it has not come yet,
+            // there are not four bytes.
+            let Some(four) = bytes.get(ends.value_end..ends.value_end + 4) else { break };
+            let right = bytes[ends.name_end] == b':' && ends.name_end > line;
+            if !right || word16(four) != CRLF {
+                break;
+            }
+            let field = self.enter(bytes, line, ends.name_end, ends.value_end, limits)?;
+            if fields::may_be_known(ends.name_end - line, bytes[line])
+                && !(fields::is_host(field.name.of(bytes))
+                    && self.facts.note_plain_host::<B>(bytes, field.value))
+            {
+                self.facts.note(bytes, field)?;
+            }
+            line = ends.value_end + 2;
+            if word16(&four[2..]) == CRLF {
+                self.facts.conclude()?;
+                self.begin_line(Stage::Whole, line + 2);
                 return Ok(true);
             }
         }
+        self.line = line;
+        Ok(false)
     }
 
-    /// Enters a field line, whose ends are known and whose bytes are good, into the table.
+    /// Enters a field, whose ends are known and whose bytes are good, into the table.
     #[inline(always)]
-    fn take_field(
+    fn enter(
         &mut self,
         bytes: &[u8],
         line: usize,
         colon: usize,
         line_end: usize,
         limits: &HeadLimits,
-    ) -> Result<(), Refusal> {
-        // In a value that has been found good, only white space is as low as the space.
-        let raw = &bytes[colon + 1..line_end];
-        let mut value = raw;
-        while let [..=b' ', rest @ ..] = value {
-            value = rest;
-        }
-        let start = line_end - value.len();
-        while let [rest @ .., ..=b' '] = value {
-            value = rest;
-        }
-        let field = FieldSpan {
-            name: Span::new(line, colon),
-            value: Span::new(start, start + value.len()),
-        };
+    ) -> Result<FieldSpan, Refusal> {
+        let value = trimmed(&bytes[..line_end], colon + 1);
+        let field = FieldSpan { name: Span::new(line, colon), value };
         if self.count >= self.table.len() {
             self.grow(limits)?;
         }
         self.table[self.count] = field;
         self.count += 1;
-        if crate::fields::may_be_known(colon - line, bytes[line]) {
-            self.facts.note(bytes, field)?;
-        }
-        Ok(())
+        Ok(field)
     }
 
     /// Makes room for another field, if the limit allows one.
@@ -438,4 +445,44 @@ impl RequestHead {
         self.scanned = 0;
         self.colon = 0;
     }
+}
+
+/// CRLF as [`word16`] reads it.
+const CRLF: u16 = u16::from_le_bytes(*b"\r\n");
+
+/// The first two bytes. Comparing a word is one instruction where comparing a slice may be many.
+#[inline(always)]
+fn word16(bytes: &[u8]) -> u16 {
+    bytes.first_chunk().map_or(0, |bytes| u16::from_le_bytes(*bytes))
+}
+
+/// The first eight bytes.
+#[inline(always)]
+fn word64(bytes: &[u8]) -> u64 {
+    bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// A value that starts at `start` and goes to the end of the slice, without the white space
+/// around it. Its bytes have been found good, so only white space is as low as the space.
+#[inline(always)]
+fn trimmed(bytes: &[u8], start: usize) -> Span {
+    let end = bytes.len();
+    // One space before and none behind is what nearly everybody sends.
+    if end - start > 1 && bytes[start] == b' ' && bytes[start + 1] > b' ' && bytes[end - 1] > b' ' {
+        return Span::new(start + 1, end);
+    }
+    unusually_trimmed(bytes, start)
+}
+
+#[cold]
+#[inline(never)]
+fn unusually_trimmed(bytes: &[u8], mut start: usize) -> Span {
+    let mut end = bytes.len();
+    while start < end && bytes[start] <= b' ' {
+        start += 1;
+    }
+    while start < end && bytes[end - 1] <= b' ' {
+        end -= 1;
+    }
+    Span::new(start, end)
 }

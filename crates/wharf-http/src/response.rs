@@ -85,7 +85,7 @@ pub fn content_length(out: &mut Vec<u8>, length: u64) {
 #[inline]
 #[must_use]
 pub fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && scan::dispatch(IsToken(bytes))
+    !bytes.is_empty() && scan::dispatch(&mut IsToken, bytes, &())
 }
 
 /// Whether the bytes can stand in a field's value: no control byte but the tab (RFC 9110 section
@@ -93,28 +93,30 @@ pub fn is_token(bytes: &[u8]) -> bool {
 #[inline]
 #[must_use]
 pub fn is_field_value(bytes: &[u8]) -> bool {
-    scan::dispatch(IsValue(bytes))
+    scan::dispatch(&mut IsValue, bytes, &())
 }
 
-struct IsToken<'a>(&'a [u8]);
+struct IsToken;
 
-impl Job for IsToken<'_> {
+impl Job for IsToken {
+    type Terms = ();
     type Outcome = bool;
 
     #[inline(always)]
-    fn run<B: Block>(self) -> bool {
-        scan::token_end::<B>(self.0, 0) == self.0.len()
+    fn run<B: Block>(&mut self, bytes: &[u8], _: &()) -> bool {
+        scan::token_end::<B>(bytes, 0) == bytes.len()
     }
 }
 
-struct IsValue<'a>(&'a [u8]);
+struct IsValue;
 
-impl Job for IsValue<'_> {
+impl Job for IsValue {
+    type Terms = ();
     type Outcome = bool;
 
     #[inline(always)]
-    fn run<B: Block>(self) -> bool {
-        scan::value_end::<B>(self.0, 0) == self.0.len()
+    fn run<B: Block>(&mut self, bytes: &[u8], _: &()) -> bool {
+        scan::value_end::<B>(bytes, 0) == bytes.len()
     }
 }
 

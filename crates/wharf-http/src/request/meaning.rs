@@ -3,9 +3,9 @@
 
 use super::{Framing, Version};
 use crate::authority::{Port, is_authority};
-use crate::fields::{Known, known, members, trim};
+use crate::fields::{Known, is_folded, known, members, trim};
 use crate::refusal::Refusal;
-use crate::scan::class;
+use crate::scan::{self, Block, class};
 use crate::span::{FieldSpan, Span};
 
 // What was seen, one bit each.
@@ -44,6 +44,26 @@ impl Facts {
                 Ok(())
             }
         }
+    }
+
+    /// Takes the first Host into account if it is of the usual kind: a name or an IPv4 address,
+    /// and perhaps a port. Whether it was.
+    #[inline(always)]
+    pub(super) fn note_plain_host<B: Block>(&mut self, bytes: &[u8], value: Span) -> bool {
+        let (start, end) = (usize::from(value.start), usize::from(value.end));
+        let ends = scan::authority::<B>(bytes, start);
+        let plain = if ends.host_end < end {
+            let port_bytes = end - ends.host_end - 1;
+            // Four digits are no number too large for a port.
+            bytes[ends.host_end] == b':' && ends.port_end == end && port_bytes <= 4
+        } else {
+            ends.host_end == end
+        };
+        if !plain || ends.host_end == start || self.host.is_some() {
+            return false;
+        }
+        self.host = Some(value);
+        true
     }
 
     /// RFC 9112 section 3.2. An empty value is what a client sends whose target has no authority.
@@ -90,7 +110,7 @@ impl Facts {
             if name.is_empty() || !matches!(parameters, [] | [b';', ..]) {
                 return Err(Refusal::BadCoding);
             }
-            if !name.eq_ignore_ascii_case(b"chunked") {
+            if !is_folded(name, b"chunked") {
                 self.seen |= OTHER_CODING;
             } else if parameters.is_empty() {
                 self.seen |= LAST_CODING_CHUNKED;
@@ -109,11 +129,11 @@ impl Facts {
             if !option.iter().all(|&byte| class::is_token(byte)) {
                 return Err(Refusal::BadConnection);
             }
-            if option.eq_ignore_ascii_case(b"close") {
+            if is_folded(option, b"close") {
                 self.seen |= CLOSE;
-            } else if option.eq_ignore_ascii_case(b"keep-alive") {
+            } else if is_folded(option, b"keep-alive") {
                 self.seen |= KEEP_ALIVE;
-            } else if option.eq_ignore_ascii_case(b"upgrade") {
+            } else if is_folded(option, b"upgrade") {
                 self.seen |= CONNECTION_UPGRADE;
             }
         }
@@ -123,7 +143,7 @@ impl Facts {
     /// RFC 9110 section 10.1.1.
     fn note_expectation(&mut self, value: &[u8]) -> Result<(), Refusal> {
         for expectation in members(value) {
-            if !expectation.eq_ignore_ascii_case(b"100-continue") {
+            if !is_folded(expectation, b"100-continue") {
                 return Err(Refusal::UnknownExpectation);
             }
             self.seen |= CONTINUE;

@@ -13,7 +13,15 @@
 //! that may use `unsafe`, for loads and for calling code compiled for a wider instruction set.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 pub(crate) mod class;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod neon;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod nibbles;
+#[cfg(target_arch = "x86_64")]
+mod sse2;
 mod swar;
 
 /// The blocks that every machine has, for code that is not compiled by [`dispatch`].
@@ -46,22 +54,101 @@ pub(crate) trait Block: Copy {
     fn not_target(self) -> u64;
     /// Bytes that are not [`class::is_host`].
     fn not_host(self) -> u64;
+    /// Bytes that are not ASCII digits.
+    fn not_digit(self) -> u64;
     /// Bytes that are `?`.
     fn question(self) -> u64;
 }
 
-/// Work that is compiled once for each instruction set.
+/// A block's worth of a slice that is shorter, followed by zeros. Out of line: it is needed for
+/// the smallest of messages only.
+#[cold]
+#[inline(never)]
+fn filled_up<const WIDTH: usize>(bytes: &[u8]) -> [u8; WIDTH] {
+    let mut filled = [0; WIDTH];
+    filled[..bytes.len()].copy_from_slice(bytes);
+    filled
+}
+
+/// Work on bytes that is compiled once for each instruction set.
+///
+/// The parts stay apart, rather than in one value, so that they can travel in registers.
 pub(crate) trait Job {
+    /// What the work goes by.
+    type Terms: ?Sized;
     /// What comes of it.
     type Outcome;
     /// Does the work; to be marked `inline(always)`, as must be everything hot below it.
-    fn run<B: Block>(self) -> Self::Outcome;
+    fn run<B: Block>(&mut self, bytes: &[u8], terms: &Self::Terms) -> Self::Outcome;
 }
 
 /// Runs a job with the widest blocks that this machine has.
 #[inline(always)]
-pub(crate) fn dispatch<J: Job>(job: J) -> J::Outcome {
-    job.run::<swar::Word>()
+pub(crate) fn dispatch<J: Job>(job: &mut J, bytes: &[u8], terms: &J::Terms) -> J::Outcome {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if x86::has_avx2() {
+            // SAFETY: the machine has what the function is compiled for.
+            return unsafe { x86::run_wide(job, bytes, terms) };
+        }
+        x86::run_half(job, bytes, terms)
+    }
+    #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+    {
+        job.run::<neon::Half>(bytes, terms)
+    }
+    #[cfg(not(any(
+        target_arch = "x86_64",
+        all(target_arch = "aarch64", target_endian = "little")
+    )))]
+    {
+        job.run::<swar::Word>(bytes, terms)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Job, avx2, sse2};
+    use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+    const UNKNOWN: u8 = 0;
+    const NO: u8 = 1;
+    const YES: u8 = 2;
+
+    /// What [`look`] found. The standard library remembers each feature too, but three questions
+    /// to it are dearer than one load. Relaxed, because the byte is all there is to see.
+    static AVX2: AtomicU8 = AtomicU8::new(UNKNOWN);
+
+    #[inline(always)]
+    pub(super) fn has_avx2() -> bool {
+        match AVX2.load(Relaxed) {
+            YES => true,
+            UNKNOWN => look(),
+            _ => false,
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look() -> bool {
+        let has = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2");
+        AVX2.store(if has { YES } else { NO }, Relaxed);
+        has
+    }
+
+    /// The two BMI sets came to every processor with AVX2 and shorten the work on masks.
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    pub(super) fn run_wide<J: Job>(job: &mut J, bytes: &[u8], terms: &J::Terms) -> J::Outcome {
+        job.run::<avx2::Wide>(bytes, terms)
+    }
+
+    /// Not inlined, so that it costs the wide path no registers.
+    #[inline(never)]
+    pub(super) fn run_half<J: Job>(job: &mut J, bytes: &[u8], terms: &J::Terms) -> J::Outcome {
+        job.run::<sse2::Half>(bytes, terms)
+    }
 }
 
 /// A block that covers `from`, and by how much its masks must be shifted right so that their
@@ -121,10 +208,32 @@ pub(crate) fn target_end<B: Block>(bytes: &[u8], from: usize) -> usize {
     run_end::<B>(bytes, from, B::not_target)
 }
 
-/// Offset of the first byte from `from` on that no plain host has, or the slice's length.
+/// Where the parts of a plain authority end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Authority {
+    /// First byte that no plain host has: the colon before the port, if there is one.
+    pub(crate) host_end: usize,
+    /// First byte after the colon that is no digit. Meaningful only if there is a colon.
+    pub(crate) port_end: usize,
+}
+
+/// Both ends of the authority that starts at `from`, from one load if it is short.
 #[inline(always)]
-pub(crate) fn host_end<B: Block>(bytes: &[u8], from: usize) -> usize {
-    run_end::<B>(bytes, from, B::not_host)
+pub(crate) fn authority<B: Block>(bytes: &[u8], from: usize) -> Authority {
+    if from >= bytes.len() {
+        return Authority { host_end: bytes.len(), port_end: bytes.len() };
+    }
+    let (block, skip) = view::<B>(bytes, from);
+    let not_host = block.not_host() >> skip;
+    if not_host != 0 {
+        let host_end = from + first::<B>(not_host);
+        let not_digit = (block.not_digit() >> skip) & !(not_host ^ (not_host - 1));
+        if not_digit != 0 {
+            return Authority { host_end, port_end: from + first::<B>(not_digit) };
+        }
+    }
+    let host_end = run_end::<B>(bytes, from, B::not_host);
+    Authority { host_end, port_end: run_end::<B>(bytes, host_end + 1, B::not_digit) }
 }
 
 /// Where the parts of a field line end.

@@ -105,6 +105,11 @@ impl Block for Word {
     }
 
     #[inline(always)]
+    fn not_digit(self) -> u64 {
+        (self.low_in(b'0', b'9') & !self.high()) ^ HIGH
+    }
+
+    #[inline(always)]
     fn question(self) -> u64 {
         self.low_is(b'?') & !self.high()
     }
