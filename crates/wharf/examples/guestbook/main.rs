@@ -1,0 +1,50 @@
+//! A guestbook: a page in the browser, a JSON API beside it, and an SQLite file behind both.
+//!
+//! ```text
+//! cargo run --release --example guestbook -- --listen 127.0.0.1:8080 --data guestbook.db
+//! ```
+//!
+//! `page` and `api` hold the handlers, `draft` what visitors send, `store` what is kept. The
+//! handlers are plain functions that wait for the disk: Wharf runs them on its worker pool, so
+//! that nobody else waits with them.
+
+mod api;
+mod draft;
+mod failure;
+mod options;
+mod page;
+mod paging;
+mod store;
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use wharf::Server;
+
+use crate::options::Options;
+use crate::store::Store;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("guestbook: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let Some(options) = Options::from_command_line()? else {
+        return Ok(io::stdout().write_all(options::HELP.as_bytes())?);
+    };
+    // The address first: a second guestbook on the same port ends before it touches the file.
+    let server = Server::bind(options.listen.as_str())?;
+    let store = Arc::new(Store::open(&options.data)?);
+    let router = page::routes(&store).nest("/api", api::routes(&store));
+    writeln!(io::stdout(), "listening on http://{}", server.local_address())?;
+    // Until Ctrl-C or SIGTERM. What has been asked by then is still answered.
+    Ok(server.serve(router)?)
+}
