@@ -28,6 +28,7 @@ use crate::refusal::Refusal;
 use crate::scan::{self, Block, Job};
 use crate::span::{FieldSpan, Span};
 use meaning::Facts;
+use std::ops::Range;
 
 /// Bounds for a head. What is beyond them is refused, not truncated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -387,12 +388,12 @@ impl RequestHead {
             if !right || word16(four) != CRLF {
                 break;
             }
-            let field = self.enter(bytes, line, ends.name_end, ends.value_end, limits)?;
-            if fields::may_be_known(ends.name_end - line, bytes[line])
-                && !(fields::is_host(field.name.of(bytes))
-                    && self.facts.note_plain_host::<B>(bytes, field.value))
+            let value = self.enter(bytes, line, ends.name_end, ends.value_end, limits)?;
+            let name = &bytes[line..ends.name_end];
+            if fields::may_be_known(name)
+                && !(fields::is_host(name) && self.facts.note_plain_host::<B>(bytes, value))
             {
-                self.facts.note(bytes, field)?;
+                self.note_last(bytes)?;
             }
             line = ends.value_end + 2;
             if word16(&four[2..]) == CRLF {
@@ -405,7 +406,7 @@ impl RequestHead {
         Ok(false)
     }
 
-    /// Enters a field, whose ends are known and whose bytes are good, into the table.
+    /// Enters a field, whose ends are known and whose bytes are good, into the table. Its value.
     #[inline(always)]
     fn enter(
         &mut self,
@@ -414,26 +415,34 @@ impl RequestHead {
         colon: usize,
         line_end: usize,
         limits: &HeadLimits,
-    ) -> Result<FieldSpan, Refusal> {
+    ) -> Result<Range<usize>, Refusal> {
         let value = trimmed(&bytes[..line_end], colon + 1);
-        let field = FieldSpan { name: Span::new(line, colon), value };
-        if self.count >= self.table.len() {
-            self.grow(limits)?;
+        let field =
+            FieldSpan { name: Span::new(line, colon), value: Span::new(value.start, value.end) };
+        match self.table.get_mut(self.count) {
+            Some(place) => *place = field,
+            None => self.grow(field, limits)?,
         }
-        self.table[self.count] = field;
         self.count += 1;
-        Ok(field)
+        Ok(value)
     }
 
-    /// Makes room for another field, if the limit allows one.
+    /// Takes the meaning of the field that was entered last into account.
+    #[inline(never)]
+    fn note_last(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        self.facts.note(bytes, self.table[self.count - 1])
+    }
+
+    /// Makes room for a field beyond the table's end and enters it, if the limit allows.
     #[cold]
     #[inline(never)]
-    fn grow(&mut self, limits: &HeadLimits) -> Result<(), Refusal> {
+    fn grow(&mut self, field: FieldSpan, limits: &HeadLimits) -> Result<(), Refusal> {
         if self.count >= limits.fields {
             return Err(Refusal::TooManyFields);
         }
-        let room = (self.count * 2).clamp(FIRST_FIELDS, limits.fields.max(FIRST_FIELDS));
-        self.table.resize(room.min(limits.fields), FieldSpan::default());
+        let room = (self.count * 2).max(FIRST_FIELDS).min(limits.fields);
+        self.table.resize(room, FieldSpan::default());
+        self.table[self.count] = field;
         Ok(())
     }
 
@@ -465,18 +474,18 @@ fn word64(bytes: &[u8]) -> u64 {
 /// A value that starts at `start` and goes to the end of the slice, without the white space
 /// around it. Its bytes have been found good, so only white space is as low as the space.
 #[inline(always)]
-fn trimmed(bytes: &[u8], start: usize) -> Span {
+fn trimmed(bytes: &[u8], start: usize) -> Range<usize> {
     let end = bytes.len();
     // One space before and none behind is what nearly everybody sends.
     if end - start > 1 && bytes[start] == b' ' && bytes[start + 1] > b' ' && bytes[end - 1] > b' ' {
-        return Span::new(start + 1, end);
+        return start + 1..end;
     }
     unusually_trimmed(bytes, start)
 }
 
 #[cold]
 #[inline(never)]
-fn unusually_trimmed(bytes: &[u8], mut start: usize) -> Span {
+fn unusually_trimmed(bytes: &[u8], mut start: usize) -> Range<usize> {
     let mut end = bytes.len();
     while start < end && bytes[start] <= b' ' {
         start += 1;
@@ -484,5 +493,5 @@ fn unusually_trimmed(bytes: &[u8], mut start: usize) -> Span {
     while start < end && bytes[end - 1] <= b' ' {
         end -= 1;
     }
-    Span::new(start, end)
+    start..end
 }

@@ -113,8 +113,8 @@ impl RequestHead {
         if !line_ends(bytes, line_end, Refusal::BadFieldValue)? {
             return Ok(false);
         }
-        let field = self.enter(bytes, line, self.colon, line_end, limits)?;
-        self.facts.note(bytes, field)?;
+        self.enter(bytes, line, self.colon, line_end, limits)?;
+        self.note_last(bytes)?;
         self.begin_line(Stage::Fields, line_end + 2);
         Ok(true)
     }

@@ -7,6 +7,7 @@ use crate::fields::{Known, is_folded, known, members, trim};
 use crate::refusal::Refusal;
 use crate::scan::{self, Block, class};
 use crate::span::{FieldSpan, Span};
+use std::ops::Range;
 
 // What was seen, one bit each.
 const CODING: u8 = 1;
@@ -29,7 +30,6 @@ pub(super) struct Facts {
 
 impl Facts {
     /// Takes a field into account if it is a known one.
-    #[inline(never)]
     pub(super) fn note(&mut self, bytes: &[u8], field: FieldSpan) -> Result<(), Refusal> {
         let value = field.value.of(bytes);
         match known(field.name.of(bytes)) {
@@ -49,8 +49,8 @@ impl Facts {
     /// Takes the first Host into account if it is of the usual kind: a name or an IPv4 address,
     /// and perhaps a port. Whether it was.
     #[inline(always)]
-    pub(super) fn note_plain_host<B: Block>(&mut self, bytes: &[u8], value: Span) -> bool {
-        let (start, end) = (usize::from(value.start), usize::from(value.end));
+    pub(super) fn note_plain_host<B: Block>(&mut self, bytes: &[u8], value: Range<usize>) -> bool {
+        let Range { start, end } = value;
         let ends = scan::authority::<B>(bytes, start);
         let plain = if ends.host_end < end {
             let port_bytes = end - ends.host_end - 1;
@@ -62,7 +62,7 @@ impl Facts {
         if !plain || ends.host_end == start || self.host.is_some() {
             return false;
         }
-        self.host = Some(value);
+        self.host = Some(Span::new(start, end));
         true
     }
 
@@ -125,6 +125,10 @@ impl Facts {
 
     /// RFC 9110 section 7.6.1.
     fn note_connection(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        if is_folded(value, b"keep-alive") {
+            self.seen |= KEEP_ALIVE;
+            return Ok(());
+        }
         for option in members(value) {
             if !option.iter().all(|&byte| class::is_token(byte)) {
                 return Err(Refusal::BadConnection);

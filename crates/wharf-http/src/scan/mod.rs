@@ -87,6 +87,7 @@ pub(crate) trait Job {
 pub(crate) fn dispatch<J: Job>(job: &mut J, bytes: &[u8], terms: &J::Terms) -> J::Outcome {
     #[cfg(target_arch = "x86_64")]
     {
+        // What is smaller than a block is better off with a smaller block.
         if x86::has_avx2() {
             // SAFETY: the machine has what the function is compiled for.
             return unsafe { x86::run_wide(job, bytes, terms) };
