@@ -23,6 +23,8 @@ mod nibbles;
 #[cfg(target_arch = "x86_64")]
 mod sse2;
 mod swar;
+#[cfg(test)]
+mod tests;
 
 /// The blocks that every machine has, for code that is not compiled by [`dispatch`].
 pub(crate) use swar::Word as Narrow;
