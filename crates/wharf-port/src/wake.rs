@@ -42,15 +42,18 @@ impl Waker {
 
     /// Whether the port may block. False: a wake came since the last wait, so only poll.
     pub(crate) fn about_to_sleep(&self) -> bool {
-        self.0
-            .state
-            .compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+        self.0.state.compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Takes the notification back, after every wait.
-    pub(crate) fn awake(&self) {
-        self.0.state.swap(AWAKE, Ordering::AcqRel);
+    /// Takes the notification back, after every wait. True: there was one.
+    pub(crate) fn awake(&self) -> bool {
+        self.0.state.swap(AWAKE, Ordering::AcqRel) == NOTIFIED
+    }
+
+    /// Whether the port's next wait will return at once.
+    #[cfg(feature = "sim")]
+    pub(crate) fn is_notified(&self) -> bool {
+        self.0.state.load(Ordering::Acquire) == NOTIFIED
     }
 }
 
