@@ -1,5 +1,71 @@
 //! An HTTP server library: completion ports, zero copies, plain functions as handlers.
+//!
+//! A program makes a [`Router`] of its handlers, binds a [`Server`] and serves:
+//!
+//! ```no_run
+//! use wharf::{Error, Request, Router, Server};
+//!
+//! fn hello(request: &Request) -> Result<String, Error> {
+//!     Ok(format!("Hello, {}!\n", request.param::<&str>("name")?))
+//! }
+//!
+//! fn main() -> Result<(), Error> {
+//!     Server::bind("127.0.0.1:8080")?.serve(Router::new().get("/hello/{name}", hello))
+//! }
+//! ```
+//!
+//! # Handlers
+//!
+//! A handler is a function or closure `Fn(&Request) -> impl IntoResponse`. It may block: it runs on
+//! a pool of worker threads, and starts when its request is whole. A [`Request`] gives out views of
+//! the bytes as they were received. What can be answered with is listed at [`IntoResponse`]; errors
+//! pass through `?`. State that handlers share is what their closures capture:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//! use wharf::Router;
+//!
+//! let visits = Arc::new(AtomicU64::new(0));
+//! let router = Router::new().get("/visits", move |_| {
+//!     format!("{}\n", visits.fetch_add(1, Ordering::Relaxed) + 1)
+//! });
+//! # let _ = router;
+//! ```
+//!
+//! A handler that never blocks and takes microseconds may run on the I/O thread, which saves the way
+//! to a worker and back: [`get`]`(handler).`[`inline()`](Route::inline).
+//!
+//! # Servers
+//!
+//! [`Server::serve`] runs until Ctrl-C or SIGTERM and then drains. [`Server::start`] returns a
+//! [`ServerHandle`] instead, for a program that does other things too, and for tests:
+//!
+//! ```
+//! use std::time::Duration;
+//! use wharf::{Router, Server};
+//!
+//! let server = Server::bind("127.0.0.1:0")?.start(Router::new().get("/", |_| "hello"))?;
+//! let address = server.local_address();
+//! // ... clients connect to `address` ...
+//! let drained = server.shutdown(Duration::from_secs(5));
+//! assert_eq!(drained.cut, 0);
+//! # Ok::<(), wharf::Error>(())
+//! ```
+//!
+//! Each core has a shard: a thread that owns its connections and its completion port (io_uring, I/O
+//! completion ports, epoll or kqueue; see [`Backend`]). Every limit and timeout is on and can be set
+//! in [`Limits`]. What happens is logged with [`tracing`](https://docs.rs/tracing), and counted in
+//! [`Statistics`].
+//!
+//! # Features
+//!
+//! - `signals` (default): [`Server::serve`] listens for Ctrl-C and SIGTERM.
 #![forbid(unsafe_code)]
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
 
 mod admission;
 mod error;

@@ -165,7 +165,15 @@ impl Response {
 
     /// What is sent in place of an answer that cannot be.
     pub(crate) fn checked(self) -> Response {
-        if self.invalid { Response::new(StatusCode::INTERNAL_SERVER_ERROR) } else { self }
+        // Interim answers (RFC 9110 section 15.2) are Wharf's to send: one more answer follows them.
+        let is_interim = self.status.is_informational();
+        if is_interim {
+            tracing::error!("a handler answered with the interim status {}", self.status);
+        }
+        if self.invalid || is_interim {
+            return Response::new(StatusCode::INTERNAL_SERVER_ERROR);
+        }
+        self
     }
 
     pub(crate) fn into_body(self) -> Bytes {

@@ -37,7 +37,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use smallvec::SmallVec;
-use wharf_http::{Framing as BodyFraming, Refusal, TargetForm};
+use wharf_http::{CONTINUE, Framing as BodyFraming, Refusal, TargetForm};
 use wharf_port::{Failure, Gather, Lease, Operation, Socket, Time, Token};
 
 use super::body::{Assembly, Progress};
@@ -122,7 +122,6 @@ const MAX_PENDING: usize = 2;
 const OUTPUT_BYTES: usize = 64 * 1024;
 /// A body that no handler is going to see is still read up to this length, to keep the connection.
 const SKIPPED_BODY_BYTES: usize = 64 * 1024;
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 impl Connection {
     pub(super) fn new(
@@ -522,8 +521,12 @@ impl Connection {
                 if cx.is_short_of_blocks() {
                     request.copy_out();
                 }
-                request.reply =
-                    ReplyTo { shard: cx.shard, connection: self.token.0, stream: 1, target };
+                request.reply = ReplyTo {
+                    shard: cx.shard,
+                    connection: self.token.0,
+                    stream: self.served,
+                    target,
+                };
                 self.status = Status::Handling;
                 self.deadline = Time::FAR;
                 if let Err(request) = cx.shared.pool.submit(&cx.shared, request) {

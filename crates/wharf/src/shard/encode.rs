@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
-use wharf_http::{Date, Refusal, response};
+use wharf_http::{Date, Refusal, content_length, field, status_allows_body, status_line};
 use wharf_port::Gather;
 
 use crate::Response;
@@ -32,13 +32,13 @@ pub(super) fn asks_to_close(response: &Response) -> bool {
 pub(super) fn encode(output: &mut Gather, response: Response, framing: &Framing, date: &Date) {
     let status = response.status().as_u16();
     let block = output.block_mut();
-    response::status_line(block, wharf_http::Version::Http11, status);
+    status_line(block, wharf_http::Version::Http11, status);
     let mut has_date = false;
     for (name, value) in response.headers() {
         has_date |= name == header::DATE;
         if !frames_the_message(name) {
             // HeaderName and HeaderValue admit nothing that a field could not have.
-            let written = response::field(block, name.as_str().as_bytes(), value.as_bytes());
+            let written = field(block, name.as_str().as_bytes(), value.as_bytes());
             debug_assert!(written.is_ok());
         }
     }
@@ -50,9 +50,9 @@ pub(super) fn encode(output: &mut Gather, response: Response, framing: &Framing,
     } else if framing.is_http_10 {
         block.extend_from_slice(b"connection: keep-alive\r\n");
     }
-    let has_body = response::status_allows_body(status);
+    let has_body = status_allows_body(status);
     if has_body {
-        response::content_length(block, response.body_bytes().len() as u64);
+        content_length(block, response.body_bytes().len() as u64);
     }
     block.extend_from_slice(b"\r\n");
     if !has_body || framing.is_head {

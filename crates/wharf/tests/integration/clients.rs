@@ -46,7 +46,9 @@ fn curl_agrees(backend: Backend) {
             .arg(url)
             .output();
         match output {
-            Ok(output) => Some((output.status.success(), String::from_utf8(output.stdout).unwrap())),
+            Ok(output) => {
+                Some((output.status.success(), String::from_utf8(output.stdout).unwrap()))
+            }
             Err(error) if std::env::var_os("CI").is_none() => {
                 println!("curl is not run: {error}");
                 None

@@ -2,7 +2,8 @@
 
 mod clients;
 mod connections;
+mod guestbook;
 mod limits;
 mod messages;
-mod support;
 mod shutdown;
+mod support;

@@ -1,0 +1,97 @@
+//! In steady state a request costs no allocation: counted over the whole process, the client
+//! included, which makes none of its own.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use wharf::{Backend, Request, Response, Router, Server, StatusCode, get, post};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
+        // SAFETY: the caller keeps GlobalAlloc's contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Uses all that a request has and allocates nothing.
+fn look_at_everything(request: &Request) -> Response {
+    let id: u64 = request.param("id").unwrap_or(0);
+    let fields = request.headers().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    let seen = request.path().len() + request.query().len() + request.body().len() + fields;
+    let agent = request.header("user-agent");
+    if id == 7 && seen > 50 && agent == Some("counting") && request.host() == Some("a") {
+        Response::text("all seen").header("x-answer", "42")
+    } else {
+        Response::new(StatusCode::BAD_REQUEST)
+    }
+}
+
+const REQUESTS: &[&[u8]] = &[
+    b"GET /inline/7?query=string HTTP/1.1\r\nhost: a\r\nuser-agent: counting\r\nx: y\r\n\r\n",
+    b"POST /inline/7 HTTP/1.1\r\nhost: a\r\nuser-agent: counting\r\ncontent-length: 5\r\n\r\nhello",
+    b"GET /pooled/7?query=string HTTP/1.1\r\nhost: a\r\nuser-agent: counting\r\nx: y\r\n\r\n",
+    b"POST /pooled/7 HTTP/1.1\r\nhost: a\r\nuser-agent: counting\r\ncontent-length: 5\r\n\r\nhello",
+];
+
+/// Sends one request `count` times and reads each answer into `buffer`.
+fn exchange(client: &mut TcpStream, request: &[u8], count: usize, buffer: &mut [u8]) {
+    for _ in 0..count {
+        client.write_all(request).expect("the server takes it");
+        let mut filled = 0;
+        while !buffer[..filled].ends_with(b"all seen") {
+            let more = client.read(&mut buffer[filled..]).expect("an answer comes");
+            assert!(more > 0 && filled + more < buffer.len(), "not the answer that was meant");
+            filled += more;
+        }
+    }
+}
+
+/// One test for all backends, since the count is the whole process's.
+#[test]
+fn a_request_allocates_nothing_in_steady_state() {
+    for backend in [Backend::Uring, Backend::Readiness, Backend::Iocp] {
+        let router = Router::new()
+            .route("/inline/{id}", get(look_at_everything).inline())
+            .route("/inline/{id}", post(look_at_everything).inline())
+            .route("/pooled/{id}", get(look_at_everything))
+            .route("/pooled/{id}", post(look_at_everything));
+        let server = Server::bind("127.0.0.1:0").unwrap().backend(backend).shards(1);
+        let server = match server.start(router) {
+            Ok(server) => server,
+            Err(error) => {
+                println!("{backend:?} is not run: {error}");
+                continue;
+            }
+        };
+        let mut client = TcpStream::connect(server.local_address()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        client.set_nodelay(true).unwrap();
+        let mut buffer = vec![0; 4096];
+        for request in REQUESTS {
+            let what = String::from_utf8_lossy(&request[..12]).into_owned();
+            // Queues, tables and recycled blocks reach their sizes.
+            exchange(&mut client, request, 2_000, &mut buffer);
+            let before = ALLOCATIONS.load(Ordering::SeqCst);
+            exchange(&mut client, request, 1_000, &mut buffer);
+            let allocations = ALLOCATIONS.load(Ordering::SeqCst) - before;
+            assert_eq!(allocations, 0, "1,000 times {what} on {backend:?}");
+        }
+    }
+}

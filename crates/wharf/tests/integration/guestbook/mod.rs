@@ -1,0 +1,180 @@
+//! The example `guestbook`, as a process of its own: what it serves, what it keeps, how it ends.
+
+mod api;
+mod lifetime;
+mod page;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{Answer, Client, eventually};
+
+/// Longer than anything here takes, so that a test which hangs fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The example's program, which `cargo test` builds before it runs tests.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
+    let program =
+        profile.join("examples/guestbook").with_extension(std::env::consts::EXE_EXTENSION);
+    assert!(program.exists(), "build it: cargo build -p wharf --example guestbook");
+    program
+}
+
+/// A directory that is gone with the test.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Directory {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("wharf-guestbook-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).expect("the temporary directory can be written");
+        Directory(path)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A guestbook that runs. Dropping it kills it, with SIGKILL where there is one.
+struct Guestbook {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Guestbook {
+    fn open(data: &Path) -> Guestbook {
+        let mut process = Command::new(program())
+            .args(["--listen", "127.0.0.1:0", "--data"])
+            .arg(data)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the example starts");
+        let (sender, first_line) = mpsc::channel();
+        let mut stdout = BufReader::new(process.stdout.take().expect("it is piped"));
+        thread::spawn(move || {
+            let mut line = String::new();
+            let _ = stdout.read_line(&mut line);
+            let _ = sender.send(line);
+        });
+        let line = first_line.recv_timeout(PATIENCE).expect("it says that it listens");
+        let address = line.strip_prefix("listening on http://").and_then(|rest| {
+            let address: SocketAddr =
+                rest.strip_suffix('\n')?.trim_end_matches('\r').parse().ok()?;
+            (address.port() != 0).then_some(address)
+        });
+        match address {
+            Some(address) => Guestbook { process, address },
+            None => {
+                let _ = process.kill();
+                panic!("its first line is {line:?}");
+            }
+        }
+    }
+
+    fn client(&self) -> Client {
+        Client::connect_to(self.address)
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.client().get(path)
+    }
+
+    /// Fields are lines with their ends, as they stand in the head.
+    fn send(&self, method: &str, path: &str, fields: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.client().send(request(method, path, fields, body.as_ref())).answer()
+    }
+
+    fn post_form(&self, fields: &[(&str, &str)]) -> Answer {
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        self.send("POST", "/", FORM, body)
+    }
+
+    fn post_json(&self, body: impl AsRef<[u8]>) -> Answer {
+        self.send("POST", "/api/entries", JSON, body)
+    }
+
+    /// The messages of all entries, the latest first.
+    fn messages(&self) -> Vec<String> {
+        let (mut client, mut messages) = (self.client(), Vec::new());
+        let mut next = Some("/api/entries?limit=100".to_owned());
+        while let Some(path) = next {
+            let list = json(&client.get(&path));
+            for entry in list["entries"].as_array().expect("a list") {
+                messages.push(entry["message"].as_str().expect("a text").to_owned());
+            }
+            next = list["next"].as_str().map(str::to_owned);
+        }
+        messages
+    }
+
+    fn kill(mut self) {
+        self.process.kill().expect("it still runs");
+        self.process.wait().expect("it is a child");
+    }
+}
+
+impl Drop for Guestbook {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+const FORM: &str = "content-type: application/x-www-form-urlencoded\r\n";
+const JSON: &str = "content-type: application/json\r\n";
+
+fn request(method: &str, path: &str, fields: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head =
+        format!("{method} {path} HTTP/1.1\r\nhost: a\r\n{fields}content-length: {length}\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+fn json(answer: &Answer) -> Value {
+    serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("not JSON: {}", answer.text()))
+}
+
+/// Runs the program to its end.
+fn run(arguments: &[&str]) -> Output {
+    let mut process = Command::new(program())
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the example starts");
+    let mut status = None;
+    let ends = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        eventually("it ends", || {
+            status = process.try_wait().expect("it is a child");
+            status.is_some()
+        });
+    }));
+    if let Err(panic) = ends {
+        let _ = process.kill();
+        std::panic::resume_unwind(panic);
+    }
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    process.stdout.take().expect("it is piped").read_to_end(&mut stdout).expect("a pipe");
+    process.stderr.take().expect("it is piped").read_to_end(&mut stderr).expect("a pipe");
+    Output { status: status.expect("it has ended"), stdout, stderr }
+}
