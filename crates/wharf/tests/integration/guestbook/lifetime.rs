@@ -1,7 +1,6 @@
 //! Starting, being killed, ending well, and what is left on the disk.
 
 use std::fs;
-use std::io::Write;
 #[cfg(unix)]
 use std::net::TcpStream;
 use std::net::{SocketAddr, TcpListener};
@@ -212,14 +211,14 @@ fn make_database(path: &str) {
         assert_eq!(answer.status, 303);
     }
     guestbook.kill();
-    let database = Connection::open(path).unwrap();
-    database.execute_batch("PRAGMA journal_mode = DELETE").unwrap();
+    let database = Connection::open(path).expect("it is SQLite's");
+    database.execute_batch("PRAGMA journal_mode = DELETE").expect("nobody else has it");
 }
 
 /// Overwrites a page in the middle.
 fn damage(path: &str) {
-    let mut bytes = fs::read(path).unwrap();
+    let mut bytes = fs::read(path).expect("it was made");
     let middle = bytes.len() / 2 / 4096 * 4096;
     bytes[middle..middle + 4096].fill(0xaa);
-    fs::File::create(path).unwrap().write_all(&bytes).unwrap();
+    fs::write(path, bytes).expect("it is the test's own");
 }
