@@ -1,0 +1,6 @@
+//! Whole messages: the corpus of protocol cases, split invariance, the oracle, and httparse.
+
+mod case;
+mod corpus;
+
+mod transcript;
