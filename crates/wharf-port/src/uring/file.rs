@@ -1,0 +1,268 @@
+//! Sending files: from the file into a pipe, from the pipe into the socket, without a copy.
+//!
+//! The first half may wait for a disk, so the ring has a worker thread of the kernel do it. The
+//! second half is a direct call that never waits, for a worker would be held as long as a slow
+//! peer likes. If the socket has no room, the ring is asked to say when it has.
+//!
+//! ```text
+//!             ┌──────────── no room at all ───────────┐
+//!             ▼                                       │
+//!   ──► Writable? ──► Filling a pipe ──► emptied into the socket ──► sent, all or some
+//!     (if the last       │ no pipe: parked
+//!      send filled it)   └─ the file has ended: sent 0
+//! ```
+//!
+//! Bytes that did not fit are thrown away with their pipe: they are no more than references to the
+//! file's pages, and the file still has them. So nothing is held for a socket between its sends,
+//! no byte is lost, and what was sent is seen at once.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use io_uring::opcode;
+use io_uring::types::Fd;
+use slotmap::Key;
+
+use super::{Kind, RETRY_DELAY, State, Uring};
+use crate::{Completion, Event, Failure, FileRange, Operation};
+
+/// Bytes that a pipe is asked to hold; it may get fewer.
+const PIPE_BYTES: libc::c_int = 256 * 1024;
+/// Pipes of one port at most, two descriptors each.
+pub(super) const PIPES_MAX: usize = 32;
+
+pub(super) struct FileSend {
+    pub(super) range: FileRange,
+    /// Some while it is being filled.
+    pipe: Option<Pipe>,
+}
+
+impl FileSend {
+    pub(super) fn new(range: FileRange) -> FileSend {
+        FileSend { range, pipe: None }
+    }
+}
+
+/// An empty pipe, or one that a send is filling.
+struct Pipe {
+    reader: OwnedFd,
+    writer: OwnedFd,
+    bytes: u32,
+}
+
+impl Pipe {
+    fn new() -> io::Result<Pipe> {
+        let mut fds = [0; 2];
+        // SAFETY: there is room for two descriptors.
+        if unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: just made, and nobody else has it.
+        let reader = unsafe { OwnedFd::from_raw_fd(fds[0]) };
+        // SAFETY: as above.
+        let writer = unsafe { OwnedFd::from_raw_fd(fds[1]) };
+        // SAFETY: no pointer is passed.
+        let mut bytes = unsafe { libc::fcntl(fds[1], libc::F_SETPIPE_SZ, PIPE_BYTES) };
+        if bytes <= 0 {
+            // Users have a bound on all their pipes together: take what this one came with.
+            // SAFETY: no pointer is passed.
+            bytes = unsafe { libc::fcntl(fds[1], libc::F_GETPIPE_SZ) };
+        }
+        let bytes = u32::try_from(bytes).ok().filter(|bytes| *bytes > 0);
+        Ok(Pipe { reader, writer, bytes: bytes.ok_or_else(io::Error::last_os_error)? })
+    }
+}
+
+/// The port's pipes.
+#[derive(Default)]
+pub(super) struct Pipes {
+    idle: Vec<Pipe>,
+    /// Those that exist, idle ones included.
+    count: usize,
+}
+
+impl Pipes {
+    /// None: there are as many as may be, or no descriptors for one more.
+    fn take(&mut self) -> Option<Pipe> {
+        if let Some(pipe) = self.idle.pop() {
+            return Some(pipe);
+        }
+        if self.count == PIPES_MAX {
+            return None;
+        }
+        let pipe = Pipe::new().ok()?;
+        self.count += 1;
+        Some(pipe)
+    }
+
+    #[cfg(test)]
+    pub(super) fn all_idle(&self) -> bool {
+        self.idle.len() == self.count
+    }
+
+    fn give_back(&mut self, pipe: Pipe) {
+        self.idle.push(pipe);
+    }
+
+    fn throw_away(&mut self, pipe: Pipe) {
+        self.count -= 1;
+        drop(pipe);
+    }
+}
+
+impl Uring {
+    /// Starts or goes on with a file send that is not in the kernel's hands.
+    pub(super) fn arm_file(&mut self, key: Operation) {
+        let Some(operation) = self.operations.get_mut(key) else { return };
+        let (socket, Kind::SendFile(send)) = (operation.socket, &mut operation.kind) else {
+            return;
+        };
+        let entry = &self.sockets[socket];
+        let submission = if entry.full {
+            opcode::PollAdd::new(Fd(entry.fd.as_raw_fd()), libc::POLLOUT as u32).build()
+        } else if let Some(pipe) = self.pipes.take() {
+            let length = send.range.length.min(u64::from(pipe.bytes)) as u32;
+            let (file, writer) = (send.range.file.as_raw_fd(), pipe.writer.as_raw_fd());
+            send.pipe = Some(pipe);
+            // An offset beyond what the system counts in is beyond the end of any file.
+            let offset = i64::try_from(send.range.offset).unwrap_or(i64::MAX);
+            opcode::Splice::new(Fd(file), offset, Fd(writer), -1, length)
+                .flags(libc::SPLICE_F_NONBLOCK)
+                .build()
+        } else {
+            operation.state = State::Parked;
+            self.parked_files.push_back(key);
+            self.retry_at.get_or_insert(self.now + RETRY_DELAY);
+            return;
+        };
+        operation.state = State::Armed;
+        // SAFETY: neither refers to memory; the operation keeps file and pipe open.
+        unsafe { self.ring.push(&submission.user_data(key.data().as_ffi())) };
+    }
+
+    /// A completion of a file send: the socket has room, or the pipe was filled.
+    pub(super) fn file_progressed(
+        &mut self,
+        key: Operation,
+        result: i32,
+        completions: &mut Vec<Completion>,
+    ) {
+        let Some(operation) = self.operations.get_mut(key) else { return };
+        let (socket, cancelled) = (operation.socket, operation.cancelled);
+        let Kind::SendFile(send) = &mut operation.kind else { return };
+        let pipe = send.pipe.take();
+        let failure = match result {
+            _ if cancelled => Some(Failure::Cancelled),
+            result if result >= 0 || result == -libc::EINTR => None,
+            result => Some(super::wait::failure(result)),
+        };
+        let filled = u32::try_from(result).unwrap_or(0);
+        match (failure, pipe) {
+            (Some(failure), pipe) => {
+                if let Some(pipe) = pipe {
+                    self.pipes.throw_away(pipe);
+                }
+                self.fail(key, failure, completions);
+            }
+            (None, None) => {
+                self.sockets[socket].full = false;
+                self.arm_file(key);
+            }
+            // Interrupted before anything was read: once more.
+            (None, Some(pipe)) if result < 0 => {
+                self.pipes.give_back(pipe);
+                self.arm_file(key);
+            }
+            (None, Some(pipe)) if filled == 0 => {
+                self.pipes.give_back(pipe);
+                self.end_file(key, 0, completions);
+            }
+            (None, Some(pipe)) => self.empty(key, pipe, filled, completions),
+        }
+        if !self.parked_files.is_empty() {
+            self.unpark_files();
+        }
+    }
+
+    /// Moves a pipe's bytes to the socket, as many as it has room for.
+    fn empty(
+        &mut self,
+        key: Operation,
+        pipe: Pipe,
+        filled: u32,
+        completions: &mut Vec<Completion>,
+    ) {
+        let Some(operation) = self.operations.get(key) else { return };
+        let entry = &mut self.sockets[operation.socket];
+        match splice_now(&pipe.reader, &entry.fd, filled) {
+            Ok(sent) => {
+                if sent == filled as usize {
+                    self.pipes.give_back(pipe);
+                } else {
+                    entry.full = true;
+                    self.pipes.throw_away(pipe);
+                }
+                self.end_file(key, sent as u64, completions);
+            }
+            Err(error) => {
+                self.pipes.throw_away(pipe);
+                if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
+                    entry.full = true;
+                    self.arm_file(key);
+                } else {
+                    self.fail(key, Failure::Io(error), completions);
+                }
+            }
+        }
+    }
+
+    fn end_file(&mut self, key: Operation, sent: u64, completions: &mut Vec<Completion>) {
+        let Some(operation) = self.take(key) else { return };
+        if let Kind::SendFile(send) = operation.kind {
+            let event = Event::FileSent { range: send.range, result: Ok(sent) };
+            completions.push(Completion { token: operation.token, event });
+        }
+        self.close_if_joined(operation.socket, completions);
+    }
+
+    /// Lets file sends that wait for a pipe go on, until there is none.
+    pub(super) fn unpark_files(&mut self) {
+        while let Some(key) = self.parked_files.pop_front() {
+            self.arm_file(key);
+            if self.operations.get(key).is_some_and(|file| file.state == State::Parked) {
+                // It stood in line again: back to its place.
+                self.parked_files.rotate_right(1);
+                return;
+            }
+        }
+    }
+}
+
+/// Splices without waiting, though the socket is in blocking mode: what decides is the mode of the
+/// socket itself, so it is changed for the time of the call. No operation of the ring can see that:
+/// they run on this thread too.
+fn splice_now(pipe: &OwnedFd, socket: &OwnedFd, length: u32) -> io::Result<usize> {
+    let mode = |flags: libc::c_int| {
+        // SAFETY: no pointer is passed; the socket is open.
+        unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFL, flags) }
+    };
+    mode(libc::O_NONBLOCK);
+    // SAFETY: both offsets are null, as they must be for a pipe and a socket.
+    let sent = unsafe {
+        libc::splice(
+            pipe.as_raw_fd(),
+            std::ptr::null_mut(),
+            socket.as_raw_fd(),
+            std::ptr::null_mut(),
+            length as usize,
+            libc::SPLICE_F_NONBLOCK,
+        )
+    };
+    let result = if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) };
+    mode(0);
+    match result {
+        // The pipe is not empty, so the socket took nothing.
+        Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
+        other => other,
+    }
+}

@@ -1,0 +1,515 @@
+//! io_uring: the kernel's own completion port.
+//!
+//! One ring a port, entered once a turn: the enter submits what was pushed, does the work that the
+//! kernel deferred for this thread, and sleeps. Accepts and receives repeat inside the kernel
+//! (multishot); what they receive into, the kernel chooses from a ring of blocks ([`blocks`]) when
+//! the bytes come. Plain descriptors are used, in blocking mode, since io_uring answers for a
+//! non-blocking socket that it would block instead of waiting.
+//!
+//! Each operation is one entry of a table, and its key is the kernel's `user_data`. At any time an
+//! operation is either *armed*, one submission of it being in flight, or *parked* in one of the
+//! port's own queues:
+//!
+//! ```text
+//!   submit ──► armed ──completions, F_MORE──► armed
+//!                │ ▲
+//!                │ └──blocks or descriptors are back, a delay──┐
+//!                ├──ENOBUFS, EMFILE, no pipe─────────────────► parked
+//!                │                                             │
+//!                └──final completion──► gone ◄──cancel─────────┘
+//! ```
+//!
+//! An operation leaves the table with the final completion of what was armed, never before, so
+//! that memory the kernel may write to or read from is not freed early; a cancelled one is only
+//! marked and asked to end.
+
+// A message stays where it is while the kernel reads it, and moves between the table and the store.
+#![expect(clippy::vec_box, reason = "messages are recycled with their boxes")]
+
+mod blocks;
+mod file;
+mod ring;
+#[cfg(test)]
+mod tests;
+mod wait;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use io_uring::types::{CancelBuilder, Fd};
+use io_uring::{opcode, squeue};
+use slotmap::{Key, SlotMap};
+use socket2::SockRef;
+
+use self::blocks::Blocks;
+use self::file::{FileSend, Pipes};
+use self::ring::Ring;
+use crate::listener::{IncomingOrigin, ListenerOrigin};
+use crate::port::Implementation;
+use crate::{
+    Completion, Config, Counters, Event, Failure, FileRange, Gather, Incoming, Listener, Operation,
+    Socket, Time, Token, Waker,
+};
+
+/// `user_data` of the poll on the waker's eventfd. Its lower half is a slot that no table has.
+const WAKE: u64 = u32::MAX as u64;
+/// Set in the `user_data` of a request to cancel, beside the key of the operation it is for. No
+/// table grows to 2^31 slots, so no key has this bit.
+const CANCEL: u64 = 1 << 31;
+/// How long accepts wait for descriptors, and files for pipes, before they try again.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// Bytes in one submission at most; the kernel's counts are 32 bits wide and signed.
+const LENGTH_MAX: usize = 1 << 30;
+/// Slices in one submission at most: IOV_MAX.
+const SLICES_MAX: usize = 1024;
+/// Scratches kept for sends of several slices.
+const MESSAGES_KEPT: usize = 64;
+
+pub(crate) struct Uring {
+    ring: Ring,
+    blocks: Blocks,
+    sockets: SlotMap<Socket, Entry>,
+    operations: SlotMap<Operation, InFlight>,
+    /// Completions that needed no wait, for the next wait to deliver.
+    queued: Vec<Completion>,
+    /// Receives that found no block, first come, first served. May name operations that are gone.
+    parked_receives: VecDeque<Operation>,
+    /// Accepts that found no descriptor.
+    parked_accepts: Vec<Operation>,
+    /// File sends that found no pipe, first come, first served.
+    parked_files: VecDeque<Operation>,
+    /// When the parked accepts and file sends try again. Some while there are any.
+    retry_at: Option<Time>,
+    /// Accepts failed and none succeeded since: the log has been told.
+    accepts_warned: bool,
+    /// Cancelled operations that the kernel did not find, for they were on their way between two
+    /// of its queues. Asked for again by the next wait.
+    cancel_again: Vec<Operation>,
+    messages: Vec<Box<Message>>,
+    pipes: Pipes,
+    eventfd: Arc<OwnedFd>,
+    waker: Waker,
+    now: Time,
+}
+
+/// A socket. An idle connection is one of these and one armed receive.
+struct Entry {
+    fd: OwnedFd,
+    /// The operation of the receive kind in flight, or the accept.
+    receiving: Option<Operation>,
+    /// The operation of the send kind in flight.
+    sending: Option<Operation>,
+    /// The close that waits for both.
+    closing: Option<Operation>,
+    /// The last file send found no more room: the next one waits for it first.
+    full: bool,
+}
+
+/// An operation.
+struct InFlight {
+    token: Token,
+    socket: Socket,
+    state: State,
+    /// It was asked to end, so it is not armed again.
+    cancelled: bool,
+    /// Errors of an accept, one after another.
+    failures: u8,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The kernel has it, or will with the next enter.
+    Armed,
+    /// It waits in the port for a block, a descriptor or a pipe.
+    Parked,
+}
+
+enum Kind {
+    Accept,
+    Receive,
+    ReceiveInto(Vec<u8>),
+    Send { gather: Box<Gather>, message: Option<Box<Message>> },
+    SendFile(Box<FileSend>),
+    Close { reset: bool },
+}
+
+/// What `sendmsg` reads: it stays where it is until the completion.
+struct Message {
+    header: libc::msghdr,
+    slices: Vec<libc::iovec>,
+}
+
+impl Message {
+    fn new() -> Box<Message> {
+        // SAFETY: a msghdr is integers and pointers, for all of which zero is a value.
+        let header = unsafe { std::mem::zeroed() };
+        Box::new(Message { header, slices: Vec::new() })
+    }
+
+    /// Points at what remains of the gather, or at as many slices as one call takes.
+    fn describe(&mut self, gather: &Gather) {
+        self.slices.clear();
+        self.slices.extend(gather.slices().take(SLICES_MAX).map(|slice| libc::iovec {
+            iov_base: slice.as_ptr().cast_mut().cast(),
+            iov_len: slice.len(),
+        }));
+        self.header.msg_iov = self.slices.as_mut_ptr();
+        // A count of a `usize` or an `int`, as the C library has it.
+        self.header.msg_iovlen = self.slices.len() as _;
+    }
+}
+
+impl Uring {
+    /// Opens a port on this thread, or says what was refused.
+    pub(crate) fn open(config: &Config) -> io::Result<Uring> {
+        let ring = Ring::open(config.submissions)?;
+        // SAFETY: no pointer is passed; the result is checked.
+        let eventfd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if eventfd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor was just made and nobody else has it.
+        let eventfd = Arc::new(unsafe { OwnedFd::from_raw_fd(eventfd) });
+        let blocks = Blocks::open(&ring, config)?;
+        let kicked = eventfd.clone();
+        let mut uring = Uring {
+            ring,
+            blocks,
+            sockets: SlotMap::with_key(),
+            operations: SlotMap::with_key(),
+            queued: Vec::new(),
+            parked_receives: VecDeque::new(),
+            parked_accepts: Vec::new(),
+            parked_files: VecDeque::new(),
+            retry_at: None,
+            accepts_warned: false,
+            cancel_again: Vec::new(),
+            messages: Vec::new(),
+            pipes: Pipes::default(),
+            eventfd,
+            waker: Waker::new(move || kick(&kicked)),
+            now: Time::monotonic(),
+        };
+        uring.watch_eventfd();
+        Ok(uring)
+    }
+
+    /// Has the kernel complete something whenever the eventfd is kicked. It is never read: each
+    /// kick is an edge, and its count does not reach 2^64.
+    fn watch_eventfd(&mut self) {
+        let fd = Fd(self.eventfd.as_raw_fd());
+        let poll = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build();
+        // SAFETY: a poll refers to no memory.
+        unsafe { self.ring.push(&poll.user_data(WAKE)) };
+    }
+
+    fn begin_receiving(&mut self, socket: Socket, kind: Kind, token: Token) -> Operation {
+        let operation = InFlight::new(token, socket, kind);
+        let entry = open_socket(&mut self.sockets, socket);
+        assert!(entry.receiving.is_none(), "the socket receives or accepts already");
+        *entry.receiving.insert(self.operations.insert(operation))
+    }
+
+    fn begin_sending(&mut self, socket: Socket, kind: Kind, token: Token) -> Operation {
+        let operation = InFlight::new(token, socket, kind);
+        let entry = open_socket(&mut self.sockets, socket);
+        assert!(entry.sending.is_none(), "the socket sends already");
+        *entry.sending.insert(self.operations.insert(operation))
+    }
+
+    /// Submits what the operation is, anew if it was submitted before.
+    fn arm(&mut self, key: Operation) {
+        let Some(operation) = self.operations.get_mut(key) else { return };
+        operation.state = State::Armed;
+        let fd = Fd(self.sockets[operation.socket].fd.as_raw_fd());
+        let entry = match &mut operation.kind {
+            Kind::Accept => opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build(),
+            Kind::Receive => opcode::RecvMulti::new(fd, blocks::GROUP).build(),
+            Kind::ReceiveInto(block) => {
+                let room = block.spare_capacity_mut();
+                let length = room.len().min(LENGTH_MAX) as u32;
+                opcode::Recv::new(fd, room.as_mut_ptr().cast(), length).build()
+            }
+            Kind::Send { gather, message } => send_entry(fd, gather, message, &mut self.messages),
+            Kind::SendFile(_) => return self.arm_file(key),
+            Kind::Close { .. } => return,
+        };
+        // SAFETY: the operation owns what its entry points at, the block, the gather and the
+        // message, all behind boxes, and stays in the table until its final completion.
+        unsafe { self.ring.push(&entry.user_data(key.data().as_ffi())) };
+    }
+
+    /// Asks the kernel to end an operation that is armed.
+    fn push_cancel(&mut self, key: Operation) {
+        let user_data = key.data().as_ffi();
+        let cancel = opcode::AsyncCancel2::new(CancelBuilder::user_data(user_data))
+            .build()
+            .flags(squeue::Flags::SKIP_SUCCESS)
+            .user_data(user_data | CANCEL);
+        // SAFETY: a cancel refers to no memory.
+        unsafe { self.ring.push(&cancel) };
+    }
+
+    /// Ends an operation with `event`, and the close of its socket if that waited for it.
+    fn end(&mut self, key: Operation, event: Event, completions: &mut Vec<Completion>) {
+        if let Some(operation) = self.take(key) {
+            completions.push(Completion { token: operation.token, event });
+            self.close_if_joined(operation.socket, completions);
+        }
+    }
+
+    /// Takes an operation out of the table. Its socket's close is for the caller to look after.
+    fn take(&mut self, key: Operation) -> Option<InFlight> {
+        let operation = self.operations.remove(key)?;
+        if let Some(entry) = self.sockets.get_mut(operation.socket) {
+            if entry.receiving == Some(key) {
+                entry.receiving = None;
+            } else if entry.sending == Some(key) {
+                entry.sending = None;
+            }
+        }
+        Some(operation)
+    }
+
+    /// Ends an operation that cannot go on, giving back what was submitted.
+    fn fail(&mut self, key: Operation, failure: Failure, completions: &mut Vec<Completion>) {
+        let Some(operation) = self.take(key) else { return };
+        let event = match operation.kind {
+            Kind::Accept => Event::AcceptEnded(failure),
+            Kind::Receive => Event::ReceiveEnded(Err(failure)),
+            Kind::ReceiveInto(block) => Event::ReceivedInto { block, result: Err(failure) },
+            Kind::Send { gather, message } => {
+                self.keep(message);
+                Event::Sent { gather, result: Err(failure) }
+            }
+            Kind::SendFile(send) => Event::FileSent { range: send.range, result: Err(failure) },
+            Kind::Close { .. } => unreachable!("a close has no submission that could fail"),
+        };
+        completions.push(Completion { token: operation.token, event });
+        self.close_if_joined(operation.socket, completions);
+    }
+
+    /// Closes the socket for good if that was asked for and nothing of it is in flight.
+    #[inline]
+    fn close_if_joined(&mut self, socket: Socket, completions: &mut Vec<Completion>) {
+        if self.sockets.get(socket).is_some_and(|entry| entry.closing.is_some()) {
+            self.close_joined(socket, completions);
+        }
+    }
+
+    #[cold]
+    fn close_joined(&mut self, socket: Socket, completions: &mut Vec<Completion>) {
+        let entry = &self.sockets[socket];
+        if entry.receiving.is_some() || entry.sending.is_some() {
+            return;
+        }
+        let Some(entry) = self.sockets.remove(socket) else { return };
+        let Some(close) = entry.closing.and_then(|close| self.operations.remove(close)) else {
+            return;
+        };
+        if let Kind::Close { reset: true } = close.kind {
+            // It fails only for a connection that has been reset already.
+            let _ = SockRef::from(&entry.fd).set_linger(Some(Duration::ZERO));
+        }
+        // A direct call: the ring would save this one switch into the kernel, and cost a further
+        // completion and a turn before the descriptor is free.
+        drop(entry);
+        completions.push(Completion { token: close.token, event: Event::Closed });
+        if !self.parked_accepts.is_empty() {
+            self.retry_at = Some(Time::ZERO);
+        }
+    }
+
+    fn keep(&mut self, message: Option<Box<Message>>) {
+        if let Some(message) = message
+            && self.messages.len() < MESSAGES_KEPT
+        {
+            self.messages.push(message);
+        }
+    }
+}
+
+impl InFlight {
+    fn new(token: Token, socket: Socket, kind: Kind) -> InFlight {
+        InFlight { token, socket, state: State::Armed, cancelled: false, failures: 0, kind }
+    }
+}
+
+/// A socket's entry, which must be open for submissions.
+fn open_socket(sockets: &mut SlotMap<Socket, Entry>, socket: Socket) -> &mut Entry {
+    let entry = sockets.get_mut(socket).expect("the socket is not one of this port's");
+    assert!(entry.closing.is_none(), "the socket is closed");
+    entry
+}
+
+/// What sends the gather: plainly if it is one run of bytes, else as a message of many.
+fn send_entry(
+    fd: Fd,
+    gather: &Gather,
+    message: &mut Option<Box<Message>>,
+    kept: &mut Vec<Box<Message>>,
+) -> squeue::Entry {
+    // Without MSG_WAITALL: what the peer takes is to be seen as it takes it.
+    if let Some(bytes) = gather.contiguous() {
+        let length = bytes.len().min(LENGTH_MAX) as u32;
+        return opcode::Send::new(fd, bytes.as_ptr(), length).flags(libc::MSG_NOSIGNAL).build();
+    }
+    let message = message.get_or_insert_with(|| kept.pop().unwrap_or_else(Message::new));
+    message.describe(gather);
+    opcode::SendMsg::new(fd, &raw const message.header).flags(libc::MSG_NOSIGNAL as u32).build()
+}
+
+fn kick(eventfd: &OwnedFd) {
+    let one = 1u64;
+    // SAFETY: the eight bytes are read from `one`, and the descriptor is open while this has it.
+    // It fails only if its count is full, and then the port has been woken.
+    let _ = unsafe { libc::write(eventfd.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
+}
+
+/// Takes `O_NONBLOCK` off a socket that came from elsewhere.
+fn make_blocking(socket: &OwnedFd) -> io::Result<()> {
+    // SAFETY: no pointer is passed; the descriptor is open.
+    let flags = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_GETFL) };
+    if flags < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if flags & libc::O_NONBLOCK != 0 {
+        SockRef::from(socket).set_nonblocking(false)?;
+    }
+    Ok(())
+}
+
+impl Implementation for Uring {
+    fn now(&self) -> Time {
+        self.now
+    }
+
+    fn unix_time(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn listen(&mut self, listener: Listener) -> io::Result<Socket> {
+        match listener.origin {
+            ListenerOrigin::Os(socket) => self.insert(socket),
+            #[cfg(feature = "sim")]
+            ListenerOrigin::Sim => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    fn adopt(&mut self, incoming: Incoming) -> io::Result<Socket> {
+        match incoming.origin {
+            IncomingOrigin::Os(socket) => self.insert(socket),
+            #[cfg(feature = "sim")]
+            IncomingOrigin::Sim(_) => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    fn accept(&mut self, listener: Socket, token: Token) -> Operation {
+        let operation = self.begin_receiving(listener, Kind::Accept, token);
+        self.arm(operation);
+        operation
+    }
+
+    fn receive(&mut self, socket: Socket, token: Token) -> Operation {
+        let operation = self.begin_receiving(socket, Kind::Receive, token);
+        self.arm(operation);
+        operation
+    }
+
+    fn receive_into(&mut self, socket: Socket, block: Vec<u8>, token: Token) -> Operation {
+        let operation = self.begin_receiving(socket, Kind::ReceiveInto(block), token);
+        self.arm(operation);
+        operation
+    }
+
+    fn send(&mut self, socket: Socket, gather: Box<Gather>, token: Token) -> Operation {
+        let operation = self.begin_sending(socket, Kind::Send { gather, message: None }, token);
+        self.arm(operation);
+        operation
+    }
+
+    fn send_file(&mut self, socket: Socket, range: FileRange, token: Token) -> Operation {
+        let send = Box::new(FileSend::new(range));
+        let operation = self.begin_sending(socket, Kind::SendFile(send), token);
+        self.arm(operation);
+        operation
+    }
+
+    fn shutdown(&mut self, socket: Socket, token: Token) -> Operation {
+        // A direct call that never waits. It is the last send of its connection, so a ring's entry
+        // and completion would save nothing.
+        let operation = self.begin_sending(socket, Kind::Close { reset: false }, token);
+        let result = SockRef::from(&self.sockets[socket].fd).shutdown(std::net::Shutdown::Write);
+        let mut queued = std::mem::take(&mut self.queued);
+        self.end(operation, Event::ShutDown(result.map_err(Failure::Io)), &mut queued);
+        self.queued = queued;
+        operation
+    }
+
+    fn close(&mut self, socket: Socket, reset: bool, token: Token) {
+        let close = InFlight::new(token, socket, Kind::Close { reset });
+        let entry = open_socket(&mut self.sockets, socket);
+        entry.closing = Some(self.operations.insert(close));
+        let joins = [entry.receiving, entry.sending];
+        if joins == [None, None] {
+            let mut queued = std::mem::take(&mut self.queued);
+            self.close_joined(socket, &mut queued);
+            self.queued = queued;
+        }
+        joins.into_iter().flatten().for_each(|operation| self.cancel(operation));
+    }
+
+    fn cancel(&mut self, operation: Operation) {
+        let Some(in_flight) = self.operations.get_mut(operation) else { return };
+        if in_flight.cancelled {
+            return;
+        }
+        in_flight.cancelled = true;
+        if in_flight.state == State::Armed {
+            self.push_cancel(operation);
+        } else {
+            let mut queued = std::mem::take(&mut self.queued);
+            self.fail(operation, Failure::Cancelled, &mut queued);
+            self.queued = queued;
+        }
+    }
+
+    fn wait(&mut self, completions: &mut Vec<Completion>, until: Option<Time>) -> io::Result<()> {
+        self.turn(completions, until)
+    }
+
+    fn counters(&mut self) -> Counters {
+        let parked = |keys: &mut dyn Iterator<Item = &Operation>| {
+            keys.filter(|key| self.operations.contains_key(**key)).count()
+        };
+        let parked_receives = parked(&mut self.parked_receives.iter());
+        let parked_accepts = parked(&mut self.parked_accepts.iter());
+        let (receive_blocks, leased_blocks) = self.blocks.counts();
+        Counters {
+            sockets: self.sockets.len(),
+            operations: self.operations.len(),
+            receive_blocks,
+            leased_blocks,
+            parked_receives,
+            parked_accepts,
+            waits: self.ring.enters,
+        }
+    }
+}
+
+impl Uring {
+    fn insert(&mut self, socket: socket2::Socket) -> io::Result<Socket> {
+        let fd = OwnedFd::from(socket);
+        make_blocking(&fd)?;
+        let entry = Entry { fd, receiving: None, sending: None, closing: None, full: false };
+        Ok(self.sockets.insert(entry))
+    }
+}
