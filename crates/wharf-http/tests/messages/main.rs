@@ -1,6 +1,8 @@
-//! Whole messages: the corpus of protocol cases, split invariance, the oracle, and httparse.
+//! Whole messages: the corpus of protocol cases, the oracle, and httparse.
 
 mod case;
 mod corpus;
-
+mod inputs;
+mod oracle;
+mod properties;
 mod transcript;
