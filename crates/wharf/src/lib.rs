@@ -81,6 +81,8 @@ mod shard;
 mod shared;
 #[cfg(feature = "signals")]
 mod signals;
+#[cfg(test)]
+mod simulation;
 mod statistics;
 
 pub use error::Error;

@@ -36,7 +36,7 @@ fn look_at_everything(request: &Request) -> Response {
     let fields = request.headers().map(|(name, value)| name.len() + value.len()).sum::<usize>();
     let seen = request.path().len() + request.query().len() + request.body().len() + fields;
     let agent = request.header("user-agent");
-    if id == 7 && seen > 50 && agent == Some("counting") && request.host() == Some("a") {
+    if id == 7 && seen > 40 && agent == Some("counting") && request.host() == Some("a") {
         Response::text("all seen").header("x-answer", "42")
     } else {
         Response::new(StatusCode::BAD_REQUEST)

@@ -661,16 +661,17 @@ impl Connection {
         }
     }
 
-    /// The peer has sent all it will, and all of that is read.
+    /// The peer has sent all it will, and all of that is read. It may still wait for answers.
     fn input_is_used_up(&mut self, cx: &mut Context) {
-        match self.status {
-            Status::Idle if self.sending || self.output.is_some() => {
-                // It closed its side behind its last request and waits for the answer.
-                self.end(CloseReason::PeerClosed, cx);
-            }
-            Status::Idle => self.close(CloseReason::PeerClosed, cx),
-            Status::Head | Status::Body => self.close(CloseReason::Truncated, cx),
-            Status::Handling | Status::Ending | Status::Lingering | Status::Closing => {}
+        let reason = match self.status {
+            Status::Idle => CloseReason::PeerClosed,
+            Status::Head | Status::Body => CloseReason::Truncated,
+            Status::Handling | Status::Ending | Status::Lingering | Status::Closing => return,
+        };
+        if self.sending || self.output.is_some() {
+            self.end(reason, cx);
+        } else {
+            self.close(reason, cx);
         }
     }
 

@@ -136,6 +136,12 @@ impl Shard {
         }
     }
 
+    /// What the port holds.
+    #[cfg(test)]
+    pub(crate) fn counters(&mut self) -> wharf_port::Counters {
+        self.cx.port.counters()
+    }
+
     /// One turn. Returns what was drained, when all is.
     pub(crate) fn turn(&mut self) -> io::Result<Option<Drained>> {
         let mut completions = std::mem::take(&mut self.completions);
@@ -184,7 +190,8 @@ impl Shard {
                     tracing::error!("accepting ended: {error}");
                 }
             }
-            // The listener's end.
+            Event::Closed => self.listening = None,
+            // Of a connection that is gone.
             _ => {}
         }
     }
@@ -354,7 +361,7 @@ impl Shard {
         } else if now >= drain.quiet {
             self.connections.values_mut().for_each(|it| it.drain(Duration::ZERO, &mut self.cx));
         }
-        let done = self.connections.is_empty() && self.listening_ended();
+        let done = self.connections.is_empty() && self.listening.is_none();
         done.then(|| self.drain.take().map(|drain| drain.drained)).flatten()
     }
 
@@ -371,9 +378,5 @@ impl Shard {
         }
         self.waiting.clear();
         self.connections.values_mut().for_each(|it| it.drain(DRAIN_QUIET, &mut self.cx));
-    }
-
-    fn listening_ended(&self) -> bool {
-        self.listening.as_ref().is_none_or(|listening| listening.accept.is_none())
     }
 }

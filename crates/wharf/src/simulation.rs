@@ -1,0 +1,420 @@
+//! The whole server on a simulated network, with faults that follow from a seed.
+//!
+//! Each run has some clients that cut their requests anywhere, pipeline, wait, vanish or read
+//! nothing. What a client received is compared with what the same bytes are answered when they are
+//! sent whole through a network without faults. At the end nothing may be left: no connection, no
+//! operation, no lease, no reserved byte. `WHARF_SEED=n` replays one seed, `WHARF_SEEDS=n` runs so
+//! many instead of 250 a test.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use wharf_port::sim::{Faults, Network, Peer};
+use wharf_port::{Listener, Time};
+
+use crate::shard::{self, Shard};
+use crate::shared::Shared;
+use crate::{Limits, Request, Response, Router, get, post};
+
+const DATE_LEN: usize = "Sun, 06 Nov 1994 08:49:37 GMT".len();
+/// More turns than any run takes, so that one which hangs fails.
+const MAX_TURNS: usize = 200_000;
+
+fn address() -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], 80))
+}
+
+fn describe(request: &Request) -> String {
+    let length: usize = request.headers().map(|(name, value)| name.len() + value.len()).sum();
+    let body = request.body().iter().fold(7u32, |sum, &b| sum.wrapping_mul(31) + u32::from(b));
+    format!("{} {} {length} {} {body}\n", request.method(), request.path(), request.body().len())
+}
+
+fn echo(request: &Request) -> Response {
+    Response::text(request.body_bytes())
+}
+
+fn router() -> Router {
+    Router::new()
+        .route("/inline/{n}", get(describe).inline())
+        .route("/inline/{n}", post(describe).inline())
+        .get("/pooled/{n}", describe)
+        .post("/pooled/{n}", describe)
+        .route("/echo", post(echo).inline())
+        .route("/small", post(describe).body_limit(100))
+        .route("/large", get(|_| "x".repeat(50_000)).inline())
+        .get("/close", |_| Response::text("bye").header("connection", "close"))
+}
+
+/// Few and small blocks, so that exhaustion is part of every run.
+fn limits() -> Limits {
+    Limits { receive_bytes: 8 * shard::RECEIVE_BLOCK_BYTES, ..Limits::default() }
+}
+
+/// A server without threads: the test takes the turns, of the shard and of its workers.
+struct Simulation {
+    network: Network,
+    shared: Arc<Shared>,
+    shard: Shard,
+}
+
+impl Simulation {
+    fn new(seed: u64, faults: Faults) -> Simulation {
+        let network = Network::new(seed, faults);
+        let routes = router().build().expect("the routes do not conflict");
+        let shared = Arc::new(Shared::new(routes, limits(), 1, 0));
+        let port = network.port(&shard::port_config(&limits()));
+        let listener = Listener::simulated(address());
+        let shard = Shard::new(port, Some(listener), false, shared.clone(), 0);
+        Simulation { network, shared, shard: shard.expect("a simulated port listens") }
+    }
+
+    fn turn(&mut self) {
+        self.shard.turn().expect("a simulated port does not fail");
+    }
+
+    /// Drains the server and asserts that nothing of it is left.
+    fn end(mut self) {
+        self.shared.start_drain(Duration::from_secs(30));
+        let mut turns = 0..MAX_TURNS;
+        while self.shard.turn().expect("a simulated port does not fail").is_none() {
+            while self.shared.pool.run_one(&self.shared) {}
+            assert!(turns.next().is_some(), "draining does not end");
+        }
+        assert_eq!(self.shared.admission.total(), 0, "connections");
+        assert_eq!(self.shared.bodies.used(), 0, "bytes of bodies");
+        assert_eq!(self.shared.pool.queued(), 0, "requests in the queue");
+        let left = self.shard.counters();
+        assert_eq!(left.operations, 0, "operations: {left:?}");
+        assert_eq!(left.leased_blocks, 0, "leases: {left:?}");
+        assert_eq!(left.sockets, 0, "sockets: {left:?}");
+        assert_eq!(self.network.descriptors(), 0, "descriptors");
+    }
+}
+
+/// What the same bytes are answered when nothing goes wrong.
+fn reference(stream: &[u8]) -> Vec<u8> {
+    let mut simulation = Simulation::new(0, Faults::none());
+    let mut peer = simulation.network.connect(address());
+    let (mut sent, mut received) = (0, Vec::new());
+    for _ in 0..MAX_TURNS {
+        if sent < stream.len() {
+            sent += peer.send(&stream[sent..]);
+            if sent == stream.len() {
+                peer.shutdown();
+            }
+        }
+        simulation.turn();
+        simulation.shared.pool.run_one(&simulation.shared);
+        received.append(&mut peer.receive());
+        if peer.at_end() {
+            simulation.end();
+            return normal(&received);
+        }
+        let soon = simulation.network.now() + Duration::from_millis(1);
+        simulation.network.wake_at(soon);
+    }
+    panic!("the reference does not end");
+}
+
+/// The bytes without what depends on time: dates, and whether a body came before it was asked for.
+fn normal(bytes: &[u8]) -> Vec<u8> {
+    let mut normal = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        if let Some(behind) = rest.strip_prefix(wharf_http::CONTINUE) {
+            rest = behind;
+        } else if let Some(behind) = rest.strip_prefix(b"\r\ndate: ") {
+            rest = &behind[DATE_LEN.min(behind.len())..];
+        } else {
+            normal.push(rest[0]);
+            rest = &rest[1..];
+        }
+    }
+    normal
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Behaviour {
+    /// Sends all in pieces, closes its side, reads to the end.
+    Honest,
+    /// Does not read for some time.
+    LateReader,
+    /// Resets the connection in the middle.
+    Vanishes,
+    /// Closes its side in the middle.
+    Truncates,
+    /// Sends so slowly that the server gives up, or very nearly.
+    Slow,
+    Silent,
+}
+
+struct Client {
+    behaviour: Behaviour,
+    peer: Option<Peer>,
+    stream: Vec<u8>,
+    sent: usize,
+    /// How much it is going to send.
+    will_send: usize,
+    received: Vec<u8>,
+    next_act: Time,
+    was_reset: bool,
+    reads_from: Time,
+    next_look: Time,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sent, will_send, received) = (self.sent, self.will_send, self.received.len());
+        let done = if self.peer.is_some() { "" } else { ", done" };
+        write!(f, "{:?} sent {sent} of {will_send}, received {received}{done}", self.behaviour)
+    }
+}
+
+impl Client {
+    fn new(rng: &mut Rng, network: &Network) -> Client {
+        use Behaviour::*;
+        let behaviour =
+            rng.choice([Honest, Honest, Honest, LateReader, Vanishes, Truncates, Slow, Silent]);
+        let behaviour = behaviour.expect("the list is not empty");
+        let stream: Vec<u8> = (0..rng.usize(1..6)).flat_map(|_| some_request(rng)).collect();
+        let will_send = match behaviour {
+            Vanishes | Truncates => rng.usize(0..stream.len()),
+            Silent => 0,
+            _ => stream.len(),
+        };
+        let reads_from = match behaviour {
+            LateReader => Duration::from_millis(rng.u64(0..20_000)),
+            _ => Duration::ZERO,
+        };
+        Client {
+            behaviour,
+            peer: Some(network.connect(address())),
+            stream,
+            sent: 0,
+            will_send,
+            received: Vec::new(),
+            next_act: network.now() + Duration::from_millis(rng.u64(0..50)),
+            was_reset: false,
+            reads_from: network.now() + reads_from,
+            next_look: network.now(),
+        }
+    }
+
+    fn act(&mut self, rng: &mut Rng, network: &Network) {
+        let now = network.now();
+        let Some(peer) = &mut self.peer else { return };
+        if now >= self.reads_from {
+            self.received.append(&mut peer.receive());
+        }
+        if peer.at_end() || peer.is_reset() {
+            self.received.append(&mut peer.receive());
+            self.was_reset = peer.is_reset();
+            self.peer = None;
+            return;
+        }
+        if now >= self.next_look {
+            // What arrives at a client wakes no port, so it has to look by itself.
+            self.next_look = now + LOOK;
+            network.wake_at(self.next_look);
+        }
+        if now < self.next_act {
+            return;
+        }
+        if self.sent < self.will_send {
+            let left = self.will_send - self.sent;
+            let piece = match self.behaviour {
+                Behaviour::Slow => 1,
+                _ if rng.bool() => left,
+                _ => rng.usize(1..=left),
+            };
+            self.sent += peer.send(&self.stream[self.sent..self.sent + piece]);
+        }
+        if self.sent == self.will_send {
+            match self.behaviour {
+                Behaviour::Vanishes => {
+                    self.was_reset = true;
+                    return self.peer.take().into_iter().for_each(Peer::reset);
+                }
+                Behaviour::Silent => {}
+                _ => peer.shutdown(),
+            }
+        }
+        let pause = match self.behaviour {
+            Behaviour::Slow => rng.u64(100..2_000),
+            _ => rng.u64(0..30),
+        };
+        self.next_act = now + Duration::from_millis(pause.max(1));
+        network.wake_at(self.next_act);
+    }
+
+    fn check(&self, faults: &Faults) {
+        let expected = reference(&self.stream[..self.sent]);
+        let received = normal(&self.received);
+        let is_whole = received == expected;
+        let may_be_cut = self.was_reset && (faults.reset_per_mille > 0 || self.may_be_reset());
+        let ok = is_whole
+            || (may_be_cut && is_prefix(&self.received, &expected))
+            || (self.may_time_out() && is_timed_out(&received, &expected));
+        assert!(
+            ok,
+            "{:?} (reset: {}) sent\n{}\nreceived\n{}\nexpected\n{}",
+            self.behaviour,
+            self.was_reset,
+            String::from_utf8_lossy(&self.stream[..self.sent]),
+            String::from_utf8_lossy(&received),
+            String::from_utf8_lossy(&expected),
+        );
+    }
+
+    /// A late reader may find the connection reset because its output stalled for too long, and who
+    /// is slow may still be sending when the server has given up on it.
+    fn may_be_reset(&self) -> bool {
+        !matches!(self.behaviour, Behaviour::Honest | Behaviour::Truncates)
+            || self.stream.windows(7).any(|bytes| bytes == b"refused")
+    }
+
+    fn may_time_out(&self) -> bool {
+        matches!(self.behaviour, Behaviour::Slow | Behaviour::Silent)
+    }
+}
+
+const LOOK: Duration = Duration::from_millis(7);
+
+/// Whether the bytes are the beginning of what was expected, cut anywhere.
+fn is_prefix(received: &[u8], expected: &[u8]) -> bool {
+    // A date or an interim answer that is cut off looks like something else.
+    let longest = DATE_LEN + b"\r\ndate: ".len();
+    (0..=longest.min(received.len()))
+        .any(|cut| expected.starts_with(&normal(&received[..received.len() - cut])))
+}
+
+/// Whether the answers stop early, perhaps with a 408.
+fn is_timed_out(received: &[u8], expected: &[u8]) -> bool {
+    let timeout = b"HTTP/1.1 408 ";
+    let at = received.windows(timeout.len()).position(|bytes| bytes == timeout);
+    expected.starts_with(&received[..at.unwrap_or(received.len())])
+}
+
+/// A request of any kind that the server knows, and some that it refuses.
+fn some_request(rng: &mut Rng) -> Vec<u8> {
+    let n = rng.u16(..);
+    let mode = if rng.bool() { "inline" } else { "pooled" };
+    let fields: String = (0..rng.usize(0..6))
+        .map(|i| format!("x-{i}: {}\r\n", "v".repeat(rng.usize(0..80))))
+        .collect();
+    let head = |line: &str| format!("{line} HTTP/1.1\r\nhost: a\r\n{fields}");
+    let body_len = match rng.usize(0..10) {
+        0..6 => rng.usize(0..300),
+        6..9 => rng.usize(0..20_000),
+        _ => rng.usize(0..150_000),
+    };
+    let body: Vec<u8> = (0..body_len).map(|_| rng.alphanumeric() as u8).collect();
+    let expect = if rng.u8(0..8) == 0 { "expect: 100-continue\r\n" } else { "" };
+    let known = |line: &str| {
+        let head = format!("{}{expect}content-length: {body_len}\r\n\r\n", head(line));
+        [head.as_bytes(), &body].concat()
+    };
+    match rng.usize(0..20) {
+        0..6 => format!("{}\r\n", head(&format!("GET /{mode}/{n}"))).into_bytes(),
+        6..10 => known(&format!("POST /{mode}/{n}")),
+        10 => known("POST /echo"),
+        11..14 => {
+            let mut bytes =
+                format!("{}transfer-encoding: chunked\r\n\r\n", head("POST /echo")).into_bytes();
+            for chunk in body.chunks(rng.usize(1..5_000)) {
+                bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                bytes.extend_from_slice(chunk);
+                bytes.extend_from_slice(b"\r\n");
+            }
+            bytes.extend_from_slice(b"0\r\n\r\n");
+            bytes
+        }
+        14 => format!("{}\r\n", head("GET /large")).into_bytes(),
+        15 => format!("{}\r\n", head(&format!("HEAD /{mode}/{n}"))).into_bytes(),
+        16 => format!("{}\r\n", head("GET /none")).into_bytes(),
+        17 => format!("{}\r\n", head("DELETE /close")).into_bytes(),
+        // Behind these the server closes. They say so, for the client may be sending still.
+        18 => format!("{}x: refused\r\n\r\n", head("GET /close")).into_bytes(),
+        _ if rng.bool() => format!("{}refused : x\r\n\r\n", head("GET /")).into_bytes(),
+        _ => {
+            format!("{}x: refused\r\ncontent-length: 101\r\n\r\n", head("POST /small")).into_bytes()
+        }
+    }
+}
+
+/// One run. Returns the hash of all that happened.
+fn run(seed: u64) -> u64 {
+    let mut rng = Rng::with_seed(seed);
+    let faults = if rng.bool() { Faults::all() } else { Faults::default() };
+    let mut simulation = Simulation::new(seed, faults.clone());
+    let network = simulation.network.clone();
+    let mut clients: Vec<Client> =
+        (0..rng.usize(1..8)).map(|_| Client::new(&mut rng, &network)).collect();
+    let mut turns = 0..MAX_TURNS;
+    while clients.iter().any(|client| client.peer.is_some()) {
+        assert!(turns.next().is_some(), "the clients are never done: {clients:?}");
+        for client in &mut clients {
+            client.act(&mut rng, &network);
+        }
+        if rng.bool() {
+            simulation.shared.pool.run_one(&simulation.shared);
+        }
+        if simulation.shared.pool.queued() > 0 {
+            network.wake_at(network.now() + Duration::from_millis(rng.u64(1..20)));
+        }
+        simulation.turn();
+    }
+    let hash = network.trace_hash();
+    clients.iter().for_each(|client| client.check(&faults));
+    simulation.end();
+    hash
+}
+
+/// Runs a quarter of the seeds.
+fn quarter(number: u64) {
+    let setting = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
+    let seeds = match setting("WHARF_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => {
+            let count = setting("WHARF_SEEDS").unwrap_or(250);
+            number * count..(number + 1) * count
+        }
+    };
+    for seed in seeds {
+        if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
+            eprintln!("WHARF_SEED={seed} replays this");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn first_quarter_of_the_seeds() {
+    quarter(0);
+}
+
+#[test]
+fn second_quarter_of_the_seeds() {
+    quarter(1);
+}
+
+#[test]
+fn third_quarter_of_the_seeds() {
+    quarter(2);
+}
+
+#[test]
+fn fourth_quarter_of_the_seeds() {
+    quarter(3);
+}
+
+#[test]
+fn a_seed_replays_exactly() {
+    for seed in 0..20 {
+        assert_eq!(run(seed), run(seed), "seed {seed}");
+    }
+}
