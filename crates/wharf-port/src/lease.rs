@@ -318,14 +318,11 @@ impl Lease {
         if self.slot().refs.load(Ordering::Acquire) != 1 {
             return None;
         }
-        // SAFETY: the view lies inside the block, whose bytes are initialised, and this is the
-        // block's only lease, borrowed mutably.
-        Some(unsafe {
-            std::slice::from_raw_parts_mut(
-                self.slot.as_ref().data.as_ptr().add(self.start as usize),
-                self.len as usize,
-            )
-        })
+        let data = self.slot().data;
+        // SAFETY: the view lies inside the block.
+        let first = unsafe { data.add(self.start as usize) };
+        // SAFETY: the bytes are initialised, and this is the block's only lease, borrowed mutably.
+        Some(unsafe { std::slice::from_raw_parts_mut(first.as_ptr(), self.len as usize) })
     }
 }
 

@@ -84,6 +84,8 @@ mod signals;
 #[cfg(test)]
 mod simulation;
 mod statistics;
+#[cfg(test)]
+mod zero_copy;
 
 pub use error::Error;
 pub use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};

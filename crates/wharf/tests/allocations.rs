@@ -7,7 +7,9 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use wharf::{Backend, Request, Response, Router, Server, StatusCode, get, post};
+use wharf::{
+    Backend, HeaderName, HeaderValue, Request, Response, Router, Server, StatusCode, get, post,
+};
 
 struct Counting;
 
@@ -30,6 +32,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+const ANSWER: HeaderName = HeaderName::from_static("x-answer");
+
 /// Uses all that a request has and allocates nothing.
 fn look_at_everything(request: &Request) -> Response {
     let id: u64 = request.param("id").unwrap_or(0);
@@ -37,7 +41,8 @@ fn look_at_everything(request: &Request) -> Response {
     let seen = request.path().len() + request.query().len() + request.body().len() + fields;
     let agent = request.header("user-agent");
     if id == 7 && seen > 40 && agent == Some("counting") && request.host() == Some("a") {
-        Response::text("all seen").header("x-answer", "42")
+        // Constants, since a name or value that is made from a text is copied.
+        Response::text("all seen").header(ANSWER, HeaderValue::from_static("42"))
     } else {
         Response::new(StatusCode::BAD_REQUEST)
     }

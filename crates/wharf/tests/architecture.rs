@@ -51,7 +51,8 @@ fn platforms_and_sockets_are_the_ports_own() {
 fn messages_know_no_io_and_no_clock() {
     let words = [
         "target_os",
-        "std::io",
+        "io::Read",
+        "io::std",
         "TcpStream",
         "UdpSocket",
         "ToSocketAddrs",

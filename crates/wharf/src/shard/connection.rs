@@ -94,6 +94,8 @@ pub(super) struct Connection {
     pub(super) deadline: Time,
     /// Received and not looked at yet, in order.
     pending: View,
+    /// Boxed, since few connections have it and every connection pays for its room.
+    #[allow(clippy::box_collection)]
     more_pending: Option<Box<VecDeque<View>>>,
     /// The request whose head or body is being received.
     request: Option<Box<Request>>,

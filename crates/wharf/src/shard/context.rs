@@ -26,8 +26,11 @@ pub(super) struct Context {
     /// Answers say `Connection: close`.
     pub(super) draining: bool,
     pub(super) tally: Tally,
-    /// Last in, first out, so that what is reused is still in the cache.
+    /// Last in, first out, so that what is reused is still in the cache. Boxed, since it is the box
+    /// that is handed on.
+    #[allow(clippy::vec_box)]
     requests: Vec<Box<Request>>,
+    #[allow(clippy::vec_box)]
     outputs: Vec<Box<Gather>>,
 }
 
