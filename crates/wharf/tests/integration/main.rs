@@ -1,5 +1,8 @@
 //! The server as its users meet it: over loopback sockets, on every backend of the platform.
 
+// Tests that are made by a macro are not seen as tests by the lint's own exception.
+#![allow(clippy::unwrap_used)]
+
 mod clients;
 mod connections;
 mod guestbook;
