@@ -217,7 +217,8 @@ fn split_target(method: &[u8], target: &[u8]) -> Result<Target, Refusal> {
     let text = str::from_utf8(target).expect("a target is ASCII");
     let lower = text.to_lowercase();
     let absolute = ["http://", "https://"].into_iter().find(|scheme| lower.starts_with(scheme));
-    let with_port = is_authority(text) && text.rsplit(':').next().is_some_and(is_port_number);
+    let with_port =
+        is_authority(text) && text.rsplit_once(':').is_some_and(|end| is_port_number(end.1));
     let connect = method == b"CONNECT";
     let form = match text {
         _ if connect && with_port => TargetForm::Authority,
