@@ -1,0 +1,197 @@
+//! The bars that Wharf has set itself, checked against the figures of the run.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::Failure;
+use crate::figures::key;
+use crate::report::Report;
+use crate::servers::{Kind, SERVERS};
+
+/// A bar and what the run says of it.
+struct Bar {
+    what: &'static str,
+    bar: &'static str,
+    /// What was measured, and whether that meets the bar. None: the run did not measure it.
+    measured: Option<(String, bool)>,
+}
+
+/// Peers that wait by epoll.
+const EPOLL_PEERS: &[&str] =
+    &["hyper", "axum", "actix-web", "ntex", "may_minihttp", "xitca-web", "nginx", "h2o"];
+
+/// Adds the table of bars, if the run says anything of any.
+pub fn write(out: &mut String, report: &Report) -> Result<(), Failure> {
+    let bars: Vec<Bar> = bars(report).into_iter().filter(|bar| bar.measured.is_some()).collect();
+    if bars.is_empty() {
+        return Ok(());
+    }
+    *out += "\n## Bars\n\n| what | bar | measured | met |\n|---|---|---|---|\n";
+    for Bar { what, bar, measured } in bars {
+        if let Some((measured, met)) = measured {
+            let met = if met { "yes" } else { "**no**" };
+            writeln!(out, "| {what} | {bar} | {measured} | {met} |")?;
+        }
+    }
+    Ok(())
+}
+
+/// The same for the JSON.
+pub fn json(report: &Report) -> Vec<Value> {
+    let as_json = |Bar { what, bar, measured }: Bar| {
+        let (measured, met) = measured?;
+        Some(json!({ "what": what, "bar": bar, "measured": measured, "met": met }))
+    };
+    bars(report).into_iter().filter_map(as_json).collect()
+}
+
+fn bars(report: &Report) -> Vec<Bar> {
+    let figures = Look(report);
+    let bar = |what, bar, measured| Bar { what, bar, measured };
+    vec![
+        bar(
+            "plaintext, 64 connections: CPU per request",
+            "≤ 1.06 × raw-uring",
+            figures.ratio("plaintext-64", "wharf", "raw-uring", key::CPU_US, 1.06),
+        ),
+        bar(
+            "the same beside every peer",
+            "below",
+            figures.below_all("plaintext-64", "wharf", key::CPU_US, &peers()),
+        ),
+        bar(
+            "its user-space part",
+            "≤ 0.4 µs",
+            figures.at_most("plaintext-64", "wharf", key::USER_US, 0.4),
+        ),
+        bar(
+            "user-space instructions per request",
+            "≤ 1,200",
+            figures.at_most("instructions", "wharf", key::INSTRUCTIONS, 1200.0),
+        ),
+        bar(
+            "pipelined 16: CPU per request",
+            "≤ 1.3 × raw-uring",
+            figures.ratio("pipelined-16", "wharf", "raw-uring", key::CPU_US, 1.3),
+        ),
+        bar(
+            "the same beside may_minihttp",
+            "below",
+            figures.below_all("pipelined-16", "wharf", key::CPU_US, &["may_minihttp"]),
+        ),
+        bar(
+            "readiness backend, plaintext: CPU per request",
+            "≤ 1.07 × raw-epoll",
+            figures.ratio("plaintext-64", "wharf-readiness", "raw-epoll", key::CPU_US, 1.07),
+        ),
+        bar(
+            "the same beside every epoll peer",
+            "below",
+            figures.below_all("plaintext-64", "wharf-readiness", key::CPU_US, EPOLL_PEERS),
+        ),
+        bar(
+            "adaptive dispatch beside inline: CPU per request",
+            "≤ 1.03 ×",
+            figures.ratio("plaintext-64", "wharf-adaptive", "wharf", key::CPU_US, 1.03),
+        ),
+        bar(
+            "forced-pooled handler: CPU per request",
+            "≤ 0.6 × astra",
+            figures.ratio("pooled-64", "wharf", "astra", key::CPU_US, 0.6),
+        ),
+        bar(
+            "the same at 16 connections: p50",
+            "below astra's",
+            figures.below_all("pooled-16", "wharf", key::P50_US, &["astra"]),
+        ),
+        bar(
+            "sleepers' mix: plain requests/s",
+            "above every peer",
+            figures.above_all("mix", "wharf", key::REQUESTS_PER_SECOND, &peers()),
+        ),
+        bar(
+            "sleepers' mix: plain p99",
+            "below every peer",
+            figures.below_all("mix", "wharf", key::P99_US, &peers()),
+        ),
+        bar(
+            "idle connection: memory of its own",
+            "≤ 300 bytes",
+            figures.at_most("idle", "wharf", key::BYTES_PER_CONNECTION, 300.0),
+        ),
+        bar(
+            "system calls per request, 64 busy connections",
+            "≤ 0.2",
+            figures.at_most("system-calls", "wharf", key::SYSTEM_CALLS, 0.2),
+        ),
+        bar(
+            "1 MiB echo: CPU per request beside every peer",
+            "below",
+            figures.below_all("echo-1m", "wharf", key::CPU_US, &peers()),
+        ),
+    ]
+}
+
+fn peers() -> Vec<&'static str> {
+    let is_peer = |kind| !matches!(kind, Kind::Limit | Kind::Wharf);
+    SERVERS.iter().filter(|server| is_peer(server.kind)).map(|server| server.name).collect()
+}
+
+struct Look<'a>(&'a Report);
+
+impl Look<'_> {
+    fn at_most(&self, case: &str, server: &str, key: &str, bar: f64) -> Option<(String, bool)> {
+        let value = self.0.figure(case, server, key)?;
+        Some((short(value), value <= bar))
+    }
+
+    fn ratio(
+        &self,
+        case: &str,
+        server: &str,
+        base: &str,
+        key: &str,
+        bar: f64,
+    ) -> Option<(String, bool)> {
+        let ratio = self.0.figure(case, server, key)? / self.0.figure(case, base, key)?;
+        Some((format!("{ratio:.3} ×"), ratio <= bar))
+    }
+
+    fn below_all(
+        &self,
+        case: &str,
+        server: &str,
+        key: &str,
+        peers: &[&str],
+    ) -> Option<(String, bool)> {
+        let own = self.0.figure(case, server, key)?;
+        let (best, name) = self.rivals(case, key, peers).min_by(|a, b| a.0.total_cmp(&b.0))?;
+        Some((format!("{} beside {} of {name}", short(own), short(best)), own < best))
+    }
+
+    fn above_all(
+        &self,
+        case: &str,
+        server: &str,
+        key: &str,
+        peers: &[&str],
+    ) -> Option<(String, bool)> {
+        let own = self.0.figure(case, server, key)?;
+        let (best, name) = self.rivals(case, key, peers).max_by(|a, b| a.0.total_cmp(&b.0))?;
+        Some((format!("{} beside {} of {name}", short(own), short(best)), own > best))
+    }
+
+    fn rivals<'b>(
+        &'b self,
+        case: &'b str,
+        key: &'b str,
+        peers: &'b [&'b str],
+    ) -> impl Iterator<Item = (f64, &'b str)> {
+        peers.iter().filter_map(move |peer| Some((self.0.figure(case, peer, key)?, *peer)))
+    }
+}
+
+fn short(value: f64) -> String {
+    if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
+}

@@ -1,0 +1,248 @@
+//! One measurement: a server is started, loaded as the case says, observed and stopped.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::Failure;
+use crate::cases::{Case, Endpoint, Load};
+use crate::check::request;
+use crate::counting;
+use crate::figures::{Figures, key};
+use crate::generator::{self, Generator, Group};
+use crate::options::Options;
+use crate::process::{CoreTime, CpuTime, Process, Setting};
+use crate::servers::{Kind, Server};
+use crate::wrk;
+
+/// Threads for blocking handlers where the case needs that many; each server's default elsewhere.
+const POOL: usize = 128;
+/// How long a server may settle before its memory is read.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// Where things are.
+#[derive(Clone, Copy, Debug)]
+pub struct Places<'a> {
+    /// What was built.
+    pub binaries: &'a Path,
+    /// A folder for scripts, configurations and logs.
+    pub scratch: &'a Path,
+}
+
+/// Measures a server once.
+pub fn measure(
+    server: &Server,
+    case: &Case,
+    options: &Options,
+    places: Places,
+) -> Result<Figures, Failure> {
+    let run = Run { server, case, options, places };
+    match case.load {
+        Load::Wrk { .. } => run.wrk(),
+        Load::Reconnect { connections } => run.reconnect(connections),
+        Load::Mix { sleepers, plain } => run.mix(sleepers, plain),
+        Load::OpenLoop { connections } => run.open_loop(connections),
+        Load::Idle => run.idle(),
+        Load::SystemCalls => run.system_calls(),
+        Load::Instructions => run.instructions(),
+    }
+}
+
+struct Run<'a> {
+    server: &'a Server,
+    case: &'a Case,
+    options: &'a Options,
+    places: Places<'a>,
+}
+
+/// What is read before a measurement and compared afterwards.
+struct Before {
+    cpu: CpuTime,
+    server_core: CoreTime,
+    load_core: CoreTime,
+    at: Instant,
+}
+
+impl Run<'_> {
+    fn start(&self, pool: Option<usize>, under: &[String]) -> Result<Process, Failure> {
+        let setting = Setting {
+            binaries: self.places.binaries,
+            scratch: self.places.scratch,
+            core: self.options.server_core,
+            pool,
+            under,
+        };
+        Process::start(self.server, &setting)
+    }
+
+    fn before(&self, process: &Process) -> Before {
+        Before {
+            cpu: process.cpu_time(),
+            server_core: CoreTime::of(self.options.server_core),
+            load_core: CoreTime::of(self.options.load_core),
+            at: Instant::now(),
+        }
+    }
+
+    /// What the server and the cores did since `before`, for `requests` answers.
+    fn after(&self, process: &Process, before: &Before, requests: f64) -> Figures {
+        let cpu = process.cpu_time();
+        let (user, system) = (cpu.user - before.cpu.user, cpu.system - before.cpu.system);
+        let server_busy = CoreTime::of(self.options.server_core).busy_since(before.server_core);
+        let load_busy = CoreTime::of(self.options.load_core).busy_since(before.load_core);
+        let own = (user + system) / before.at.elapsed().as_secs_f64();
+        Figures::from([
+            (key::USER_US, user * 1e6 / requests),
+            (key::SYSTEM_US, system * 1e6 / requests),
+            (key::CPU_US, (user + system) * 1e6 / requests),
+            (key::SERVER_CORE_BUSY, server_busy),
+            (key::LOAD_CORE_BUSY, load_busy),
+            (key::SERVER_CORE_FOREIGN, (server_busy - own).max(0.0)),
+            (key::THREADS, process.threads() as f64),
+            (key::MEMORY_BYTES, process.memory() as f64),
+        ])
+    }
+
+    fn wrk_request(&self) -> wrk::Request {
+        let (connections, pipelined, browser) = match self.case.load {
+            Load::Wrk { connections, pipelined, browser } => (connections, pipelined, browser),
+            _ => (64, 1, false),
+        };
+        let endpoint = self.case.endpoint;
+        let path = endpoint.path(self.server.plaintext);
+        wrk::Request { path, endpoint, connections, pipelined, browser }
+    }
+
+    fn request(&self, endpoint: Endpoint, close: bool) -> Vec<u8> {
+        request(endpoint, self.server.plaintext, close)
+    }
+
+    fn wrk(&self) -> Result<Figures, Failure> {
+        let process = self.start(None, &[])?;
+        let request = self.wrk_request();
+        let scratch = self.places.scratch;
+        wrk::run(process.address, request, self.options.warm_up, scratch, &[])?;
+        let before = self.before(&process);
+        let counts = wrk::run(process.address, request, self.options.seconds, scratch, &[])?;
+        let mut figures = self.after(&process, &before, counts.requests);
+        let [p50, p99, p999] = counts.latencies_us;
+        figures.extend([
+            (key::REQUESTS_PER_SECOND, counts.requests / counts.seconds),
+            (key::BYTES_PER_SECOND, counts.bytes / counts.seconds),
+            (key::P50_US, p50),
+            (key::P99_US, p99),
+            (key::P999_US, p999),
+            (key::ERRORS, counts.errors),
+        ]);
+        process.stop();
+        Ok(figures)
+    }
+
+    fn reconnect(&self, connections: usize) -> Result<Figures, Failure> {
+        let request = self.request(self.case.endpoint, true);
+        let group = Group { request, connections, reconnect: true };
+        self.generate(&[group], None, None)
+    }
+
+    fn mix(&self, sleepers: usize, plain: usize) -> Result<Figures, Failure> {
+        let group = |endpoint, connections| Group {
+            request: self.request(endpoint, false),
+            connections,
+            reconnect: false,
+        };
+        let groups = [group(Endpoint::Plaintext, plain), group(self.case.endpoint, sleepers)];
+        // Where a sleeping handler holds a thread, there must be one for each.
+        let pool = (self.server.kind == Kind::Blocking).then_some(POOL);
+        self.generate(&groups, None, pool)
+    }
+
+    fn open_loop(&self, connections: usize) -> Result<Figures, Failure> {
+        let request = self.request(self.case.endpoint, false);
+        let group = Group { request, connections, reconnect: false };
+        self.generate(&[group], Some(self.options.rate), None)
+    }
+
+    /// Loads with the harness's own generator. The figures are the first group's.
+    fn generate(
+        &self,
+        groups: &[Group],
+        rate: Option<u32>,
+        pool: Option<usize>,
+    ) -> Result<Figures, Failure> {
+        let process = self.start(pool, &[])?;
+        let mut generator = Generator::connect(process.address, groups, rate)?;
+        generator.run(self.options.warm_up)?;
+        generator.reset();
+        let before = self.before(&process);
+        generator.run(self.options.seconds)?;
+        let seen = generator.seen(before.at.elapsed());
+        let requests: u64 = seen.iter().map(|seen| seen.requests).sum();
+        if requests == 0 {
+            return Err("no answer came".into());
+        }
+        let mut figures = self.after(&process, &before, requests as f64);
+        let [p50, p99, p999] = seen[0].latencies_us;
+        figures.extend([
+            (key::REQUESTS_PER_SECOND, seen[0].rate),
+            (key::P50_US, p50),
+            (key::P99_US, p99),
+            (key::P999_US, p999),
+            (key::ERRORS, generator.errors() as f64),
+        ]);
+        if let Some(sleepers) = seen.get(1) {
+            figures.insert(key::SLEEPERS_PER_SECOND, sleepers.rate);
+        }
+        drop(generator);
+        process.stop();
+        Ok(figures)
+    }
+
+    fn idle(&self) -> Result<Figures, Failure> {
+        let process = self.start(None, &[])?;
+        let request = self.request(self.case.endpoint, false);
+        // What a first connection costs is not an idle one's.
+        drop(generator::hold(process.address, &request, 16));
+        std::thread::sleep(SETTLE);
+        let before = process.memory();
+        let held = generator::hold(process.address, &request, self.options.idle_connections);
+        std::thread::sleep(SETTLE);
+        let after = process.memory();
+        let count = held.connections.len();
+        if let Some(failure) = &held.failure {
+            return Err(format!("{count} held, then {failure}").into());
+        }
+        let figures = Figures::from([
+            (key::BYTES_PER_CONNECTION, (after as f64 - before as f64) / count as f64),
+            (key::CONNECTIONS, count as f64),
+            (key::MEMORY_BYTES, after as f64),
+            (key::THREADS, process.threads() as f64),
+        ]);
+        // The server first: otherwise the client's ports would have to wait.
+        process.stop();
+        Ok(figures)
+    }
+
+    fn system_calls(&self) -> Result<Figures, Failure> {
+        let process = self.start(None, &[])?;
+        let request = self.wrk_request();
+        let scratch = self.places.scratch;
+        wrk::run(process.address, request, self.options.warm_up, scratch, &[])?;
+        let counted = counting::system_calls(&process, request, self.options.seconds, scratch)?;
+        process.stop();
+        Ok(Figures::from([
+            (key::SYSTEM_CALLS, counted.calls / counted.requests),
+            (key::REQUESTS_PER_SECOND, counted.requests_per_second),
+        ]))
+    }
+
+    fn instructions(&self) -> Result<Figures, Failure> {
+        let under = counting::callgrind(self.places.scratch)?;
+        let process = self.start(None, &under)?;
+        let request = self.request(self.case.endpoint, false);
+        let group = Group { request, connections: 64, reconnect: false };
+        let mut generator = Generator::connect(process.address, &[group], None)?;
+        let counted = counting::instructions(&process, &mut generator, self.places.scratch)?;
+        drop(generator);
+        process.stop();
+        Ok(Figures::from([(key::INSTRUCTIONS, counted)]))
+    }
+}

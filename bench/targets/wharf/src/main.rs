@@ -1,0 +1,45 @@
+//! Wharf: `target-wharf PORT`. `WHARF_BACKEND` forces a backend.
+#![forbid(unsafe_code)]
+
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use target_contract as contract;
+use wharf::{Error, Limits, Request, Response, Router, Server, get, post};
+
+fn main() -> Result<(), Error> {
+    let router = Router::new()
+        .route("/plaintext", get(|_| contract::PLAINTEXT).inline())
+        .route("/json", get(|_| Response::json(contract::json())).inline())
+        .route("/users/{id}", get(user).inline())
+        .route("/echo", post(echo).inline().body_limit(contract::BODY_LIMIT))
+        .route("/body64k", get(|_| Bytes::from_static(&contract::BODY_64K)).inline())
+        .get("/adaptive", |_| contract::PLAINTEXT)
+        .route("/pooled", get(|_| contract::PLAINTEXT).pooled())
+        .get("/sleep", |_| {
+            thread::sleep(contract::SLEEP);
+            contract::PLAINTEXT
+        });
+    let mut limits = Limits {
+        // The load comes from few addresses and stays: neither is a fault here.
+        connections_per_peer: usize::MAX,
+        requests_per_connection: u32::MAX,
+        idle_timeout: Duration::from_secs(600),
+        ..Limits::default()
+    };
+    if let Some(workers) = contract::pool() {
+        limits.workers = workers;
+    }
+    let server = Server::bind(contract::address())?.limits(limits).shards(contract::workers());
+    contract::ready();
+    server.serve(router)
+}
+
+fn user(request: &Request) -> Result<String, Error> {
+    request.param("id")
+}
+
+fn echo(request: &Request) -> Vec<u8> {
+    request.body().to_vec()
+}
