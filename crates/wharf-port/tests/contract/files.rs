@@ -207,6 +207,9 @@ fn what_is_left_of_a_cancelled_file_reaches_nobody_else(setup: &Setup) {
 }
 
 fn a_file_that_cannot_be_read_fails(setup: &Setup) {
+    if std::env::var_os("WHARF_UNDER_WINE").is_some() {
+        return println!("not run: Wine sends from files that are not open for reading");
+    }
     let mut rig = setup.rig();
     let (socket, mut client) = rig.pair();
     let temporary = Temporary::new(b"secret");

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail as its cases do")]
 
 mod accepting;
+mod chaos;
 mod client;
 mod exhaustion;
 mod files;

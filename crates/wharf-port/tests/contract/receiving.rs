@@ -68,7 +68,7 @@ fn bytes_come_in_order_until_the_end(setup: &Setup) {
     let mut rig = setup.rig();
     let (socket, mut client) = rig.pair();
     let receive = rig.receive(socket);
-    let len = setup.amount(32 << 20, 300_000);
+    let len = setup.amount(16 << 20, 300_000);
     receive_stream(&mut rig, receive, &mut client, Stream::new(len));
     assert_eq!(rig.counters().leased_blocks, 0);
 }

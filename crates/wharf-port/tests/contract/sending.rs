@@ -28,7 +28,7 @@ fn gather(block: &[u8], parts: impl IntoIterator<Item = Bytes>) -> Box<Gather> {
 fn a_big_transfer_waits_for_its_reader(setup: &Setup) {
     let mut rig = setup.rig();
     let (socket, mut client) = rig.pair();
-    let all = pattern(0, setup.amount(64 << 20, 500_000));
+    let all = pattern(0, setup.amount(24 << 20, 500_000));
     let mut gather = gather(&all[..5], [Bytes::copy_from_slice(&all[5..])]);
     // Nobody reads: the send comes to a stop.
     let mut stopped = loop {

@@ -15,7 +15,7 @@ use crate::rig::Rig;
 /// Longer than anything here takes, so that a test which hangs fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Runs of a test on the simulated port.
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 8;
 /// Says to a child process that it is one.
 const CHILD: &str = "WHARF_CONTRACT_CHILD";
 
@@ -98,6 +98,12 @@ impl Drop for TellSeed {
 impl Setup {
     pub(crate) fn is_simulated(&self) -> bool {
         self.network.is_some()
+    }
+
+    /// The same with another seed, and, if it is simulated, a network of that seed.
+    pub(crate) fn reseeded(&self, seed: u64, faults: Faults) -> Setup {
+        let network = self.network.as_ref().map(|_| Network::new(seed, faults));
+        Setup { backend: self.backend, network, seed, test: self.test }
     }
 
     pub(crate) fn rig(&self) -> Rig {
