@@ -197,18 +197,20 @@ impl Iocp {
     }
 
     fn begin_receiving(&mut self, socket: Socket, token: Token, kind: Kind) -> Operation {
+        let busy = self.endpoint(socket).receiving.is_some();
+        assert!(!busy, "two operations of the receive kind on one socket");
         let flight = Flight { socket, token, place: None, kind, cancelled: false };
         let operation = self.operations.insert(flight);
-        let before = self.endpoint(socket).receiving.replace(operation);
-        assert!(before.is_none(), "two operations of the receive kind on one socket");
+        self.sockets[socket].receiving = Some(operation);
         operation
     }
 
     fn begin_sending(&mut self, socket: Socket, token: Token, kind: Kind) -> Operation {
+        let busy = self.endpoint(socket).sending.is_some();
+        assert!(!busy, "two operations of the send kind on one socket");
         let flight = Flight { socket, token, place: None, kind, cancelled: false };
         let operation = self.operations.insert(flight);
-        let before = self.endpoint(socket).sending.replace(operation);
-        assert!(before.is_none(), "two operations of the send kind on one socket");
+        self.sockets[socket].sending = Some(operation);
         operation
     }
 
