@@ -32,14 +32,16 @@ const SERVE_GRACE: Duration = Duration::from_secs(10);
 ///     Server::bind("127.0.0.1:8080")?.serve(router)
 /// }
 /// ```
-#[derive(Debug)]
 #[must_use = "a server serves once it is started"]
 pub struct Server {
     listener: Listener,
     limits: Limits,
     shards: Option<usize>,
     backend: Option<Backend>,
+    on_start: Option<OnStart>,
 }
+
+type OnStart = Box<dyn FnOnce(SocketAddr) + Send>;
 
 /// Which of the operating system's interfaces serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,6 +88,7 @@ impl Server {
                         limits: Limits::default(),
                         shards: None,
                         backend: None,
+                        on_start: None,
                     });
                 }
                 Err(error) => failed = Some((candidate, error)),
@@ -119,6 +122,22 @@ impl Server {
     /// `iocp`), else [`Backend::Auto`].
     pub fn backend(mut self, backend: Backend) -> Server {
         self.backend = Some(backend);
+        self
+    }
+
+    /// Calls `tell` with the address once the server serves and, in [`serve`](Server::serve),
+    /// listens for signals: the time to print a line.
+    ///
+    /// ```no_run
+    /// # use wharf::{Error, Router, Server};
+    /// # fn main() -> Result<(), Error> {
+    /// Server::bind("127.0.0.1:0")?
+    ///     .on_start(|address| println!("listening on http://{address}"))
+    ///     .serve(Router::new())
+    /// # }
+    /// ```
+    pub fn on_start(mut self, tell: impl FnOnce(SocketAddr) + Send + 'static) -> Server {
+        self.on_start = Some(Box::new(tell));
         self
     }
 
@@ -164,6 +183,9 @@ impl Server {
                 Err(_) => return Err(Error::new(Kind::System, "a shard died while starting")),
             }
         }
+        if let Some(tell) = self.on_start {
+            tell(address);
+        }
         if let Some(line) = log {
             tracing::info!("serving on http://{address} with {count} shards through {line}");
         }
@@ -177,18 +199,16 @@ impl Server {
     /// # Errors
     /// As for [`start`](Server::start).
     pub fn serve(self, router: Router) -> Result<(), Error> {
+        #[cfg(feature = "signals")]
+        crate::signals::listen()?;
         let handle = self.start(router)?;
         #[cfg(feature = "signals")]
-        crate::signals::wait()?;
+        crate::signals::wait();
+        // Nothing ends this wait; the process ends around it.
         #[cfg(not(feature = "signals"))]
-        loop {
-            thread::park();
-        }
-        #[cfg(feature = "signals")]
-        {
-            handle.shutdown(SERVE_GRACE);
-            Ok(())
-        }
+        std::sync::Barrier::new(2).wait();
+        handle.shutdown(SERVE_GRACE);
+        Ok(())
     }
 
     fn choice(&self) -> Result<Choice, Error> {
@@ -232,6 +252,15 @@ fn run_shard(
             tracing::error!("shard {number} ended: {error}");
             None
         }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("address", &self.local_address())
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 

@@ -35,7 +35,7 @@ impl From<wharf::Error> for Failure {
 /// The cause is for the operator; the client learns that there is one.
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        eprintln!("guestbook: the database: {error}");
+        tracing::error!("the database: {error}");
         if error.is_busy() {
             let detail = "the guestbook is busy; try again in a moment";
             return Failure::new(StatusCode::SERVICE_UNAVAILABLE, detail);

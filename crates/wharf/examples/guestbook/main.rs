@@ -17,7 +17,7 @@ mod paging;
 mod store;
 
 use std::error::Error;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -40,11 +40,17 @@ fn run() -> Result<(), Box<dyn Error>> {
     let Some(options) = Options::from_command_line()? else {
         return Ok(io::stdout().write_all(options::HELP.as_bytes())?);
     };
+    // Wharf says through which of the system's interfaces it serves, and logs handlers' failures.
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(colours).with_target(false).init();
     // The address first: a second guestbook on the same port ends before it touches the file.
     let server = Server::bind(options.listen.as_str())?;
     let store = Arc::new(Store::open(&options.data)?);
     let router = page::routes(&store).nest("/api", api::routes(&store));
-    writeln!(io::stdout(), "listening on http://{}", server.local_address())?;
+    let announce = |address| {
+        // Whoever closed our output does not want to know.
+        let _ = writeln!(io::stdout(), "listening on http://{address}");
+    };
     // Until Ctrl-C or SIGTERM. What has been asked by then is still answered.
-    Ok(server.serve(router)?)
+    Ok(server.on_start(announce).serve(router)?)
 }
