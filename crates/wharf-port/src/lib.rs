@@ -8,7 +8,7 @@
 //!
 //! # The contract
 //!
-//! Every backend keeps it, and one suite (`tests/contract.rs`) holds all of them to it.
+//! Every backend keeps it, and one suite (`tests/contract`) holds all of them to it.
 //!
 //! - **One thread.** A port and its sockets stay on the thread that opened it. Only [`Waker`],
 //!   [`Incoming`], [`Listener`] and [`Lease`] are `Send`.

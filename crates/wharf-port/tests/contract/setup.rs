@@ -1,7 +1,6 @@
 //! Which backend a test runs on, and how.
 
 use std::env;
-use std::io;
 use std::process::{Command, Stdio};
 use std::sync::Once;
 use std::thread;
@@ -169,16 +168,16 @@ fn allow_many_descriptors() {
 
 /// Limits the descriptors of this process. None: as many as may be had.
 #[cfg(unix)]
-pub(crate) fn limit_descriptors(to: Option<u64>) -> io::Result<()> {
+pub(crate) fn limit_descriptors(to: Option<u64>) -> std::io::Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid place for the result, and outlives the call.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
+        return Err(std::io::Error::last_os_error());
     }
     limit.rlim_cur = to.map_or(limit.rlim_max, |to| to as libc::rlim_t);
     // SAFETY: `limit` is a valid place to read from, and outlives the call.
     if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0 {
-        return Err(io::Error::last_os_error());
+        return Err(std::io::Error::last_os_error());
     }
     Ok(())
 }
