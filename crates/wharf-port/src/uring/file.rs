@@ -217,12 +217,14 @@ impl Uring {
     }
 
     fn end_file(&mut self, key: Operation, sent: u64, completions: &mut Vec<Completion>) {
-        let Some(operation) = self.take(key) else { return };
+        let Some((operation, closing)) = self.take(key) else { return };
         if let Kind::SendFile(send) = operation.kind {
             let event = Event::FileSent { range: send.range, result: Ok(sent) };
             completions.push(Completion { token: operation.token, event });
         }
-        self.close_if_joined(operation.socket, completions);
+        if closing {
+            self.close_joined(operation.socket, completions);
+        }
     }
 
     /// Lets file sends that wait for a pipe go on, until there is none.

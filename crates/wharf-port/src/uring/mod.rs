@@ -132,9 +132,17 @@ enum Kind {
     Accept,
     Receive,
     ReceiveInto(Vec<u8>),
-    Send { gather: Box<Gather>, message: Option<Box<Message>> },
+    Send {
+        gather: Box<Gather>,
+        message: Option<Box<Message>>,
+    },
     SendFile(Box<FileSend>),
-    Close { reset: bool },
+    /// Never in the kernel's hands: it is done when it is asked for.
+    ShutDown,
+    /// Never in the kernel's hands: it waits for the socket's other operations.
+    Close {
+        reset: bool,
+    },
 }
 
 /// What `sendmsg` reads: it stays where it is until the completion.
@@ -236,7 +244,7 @@ impl Uring {
             }
             Kind::Send { gather, message } => send_entry(fd, gather, message, &mut self.messages),
             Kind::SendFile(_) => return self.arm_file(key),
-            Kind::Close { .. } => return,
+            Kind::ShutDown | Kind::Close { .. } => return,
         };
         // SAFETY: the operation owns what its entry points at, the block, the gather and the
         // message, all behind boxes, and stays in the table until its final completion.
@@ -256,28 +264,33 @@ impl Uring {
 
     /// Ends an operation with `event`, and the close of its socket if that waited for it.
     fn end(&mut self, key: Operation, event: Event, completions: &mut Vec<Completion>) {
-        if let Some(operation) = self.take(key) {
+        if let Some((operation, closing)) = self.take(key) {
             completions.push(Completion { token: operation.token, event });
-            self.close_if_joined(operation.socket, completions);
+            if closing {
+                self.close_joined(operation.socket, completions);
+            }
         }
     }
 
-    /// Takes an operation out of the table. Its socket's close is for the caller to look after.
-    fn take(&mut self, key: Operation) -> Option<InFlight> {
+    /// Takes an operation out of the table. True: a close of its socket may have waited for it, and
+    /// is for the caller to look after.
+    #[inline]
+    fn take(&mut self, key: Operation) -> Option<(InFlight, bool)> {
         let operation = self.operations.remove(key)?;
-        if let Some(entry) = self.sockets.get_mut(operation.socket) {
-            if entry.receiving == Some(key) {
-                entry.receiving = None;
-            } else if entry.sending == Some(key) {
-                entry.sending = None;
-            }
-        }
-        Some(operation)
+        let entry = self.sockets.get_mut(operation.socket)?;
+        let direction = match operation.kind {
+            Kind::Accept | Kind::Receive | Kind::ReceiveInto(_) => &mut entry.receiving,
+            Kind::Send { .. } | Kind::SendFile(_) | Kind::ShutDown => &mut entry.sending,
+            Kind::Close { .. } => &mut entry.closing,
+        };
+        debug_assert_eq!(*direction, Some(key));
+        *direction = None;
+        Some((operation, entry.closing.is_some()))
     }
 
     /// Ends an operation that cannot go on, giving back what was submitted.
     fn fail(&mut self, key: Operation, failure: Failure, completions: &mut Vec<Completion>) {
-        let Some(operation) = self.take(key) else { return };
+        let Some((operation, closing)) = self.take(key) else { return };
         let event = match operation.kind {
             Kind::Accept => Event::AcceptEnded(failure),
             Kind::Receive => Event::ReceiveEnded(Err(failure)),
@@ -287,30 +300,25 @@ impl Uring {
                 Event::Sent { gather, result: Err(failure) }
             }
             Kind::SendFile(send) => Event::FileSent { range: send.range, result: Err(failure) },
-            Kind::Close { .. } => unreachable!("a close has no submission that could fail"),
+            Kind::ShutDown | Kind::Close { .. } => unreachable!("neither is submitted"),
         };
         completions.push(Completion { token: operation.token, event });
-        self.close_if_joined(operation.socket, completions);
-    }
-
-    /// Closes the socket for good if that was asked for and nothing of it is in flight.
-    #[inline]
-    fn close_if_joined(&mut self, socket: Socket, completions: &mut Vec<Completion>) {
-        if self.sockets.get(socket).is_some_and(|entry| entry.closing.is_some()) {
-            self.close_joined(socket, completions);
+        if closing {
+            self.close_joined(operation.socket, completions);
         }
     }
 
+    /// Closes a socket for good, of which that was asked, once nothing of it is in flight.
     #[cold]
     fn close_joined(&mut self, socket: Socket, completions: &mut Vec<Completion>) {
         let entry = &self.sockets[socket];
         if entry.receiving.is_some() || entry.sending.is_some() {
             return;
         }
-        let Some(entry) = self.sockets.remove(socket) else { return };
         let Some(close) = entry.closing.and_then(|close| self.operations.remove(close)) else {
             return;
         };
+        let Some(entry) = self.sockets.remove(socket) else { return };
         if let Kind::Close { reset: true } = close.kind {
             // It fails only for a connection that has been reset already.
             let _ = SockRef::from(&entry.fd).set_linger(Some(Duration::ZERO));
@@ -324,6 +332,8 @@ impl Uring {
         }
     }
 
+    /// Keeps a message for the next send that needs one.
+    #[inline]
     fn keep(&mut self, message: Option<Box<Message>>) {
         if let Some(message) = message
             && self.messages.len() < MESSAGES_KEPT
@@ -347,6 +357,7 @@ fn open_socket(sockets: &mut SlotMap<Socket, Entry>, socket: Socket) -> &mut Ent
 }
 
 /// What sends the gather: plainly if it is one run of bytes, else as a message of many.
+#[inline]
 fn send_entry(
     fd: Fd,
     gather: &Gather,
@@ -431,8 +442,18 @@ impl Implementation for Uring {
     }
 
     fn send(&mut self, socket: Socket, gather: Box<Gather>, token: Token) -> Operation {
-        let operation = self.begin_sending(socket, Kind::Send { gather, message: None }, token);
-        self.arm(operation);
+        // Like `begin_sending` and `arm`, in one pass: each request comes through here.
+        let entry = open_socket(&mut self.sockets, socket);
+        assert!(entry.sending.is_none(), "the socket sends already");
+        let mut message = None;
+        let fd = Fd(entry.fd.as_raw_fd());
+        let submission = send_entry(fd, &gather, &mut message, &mut self.messages);
+        let in_flight = InFlight::new(token, socket, Kind::Send { gather, message });
+        let operation = self.operations.insert(in_flight);
+        entry.sending = Some(operation);
+        // SAFETY: the operation owns the gather and the message, which stay where they are behind
+        // their boxes, and it stays in the table until its final completion.
+        unsafe { self.ring.push(&submission.user_data(operation.data().as_ffi())) };
         operation
     }
 
@@ -446,7 +467,7 @@ impl Implementation for Uring {
     fn shutdown(&mut self, socket: Socket, token: Token) -> Operation {
         // A direct call that never waits. It is the last send of its connection, so a ring's entry
         // and completion would save nothing.
-        let operation = self.begin_sending(socket, Kind::Close { reset: false }, token);
+        let operation = self.begin_sending(socket, Kind::ShutDown, token);
         let result = SockRef::from(&self.sockets[socket].fd).shutdown(std::net::Shutdown::Write);
         let mut queued = std::mem::take(&mut self.queued);
         self.end(operation, Event::ShutDown(result.map_err(Failure::Io)), &mut queued);

@@ -147,7 +147,7 @@ impl Uring {
             Kind::ReceiveInto(_) => self.received_into(key, result, completions),
             Kind::Accept => self.accepted(key, token, result, flags, completions),
             Kind::SendFile(_) => self.file_progressed(key, result, completions),
-            Kind::Close { .. } => debug_assert!(false, "a close is not submitted"),
+            Kind::ShutDown | Kind::Close { .. } => debug_assert!(false, "not submitted"),
         }
     }
 
@@ -240,7 +240,7 @@ impl Uring {
             let why = if interrupted { Failure::Cancelled } else { failure(result) };
             return self.fail(key, why, completions);
         }
-        let Some(operation) = self.take(key) else { return };
+        let Some((operation, closing)) = self.take(key) else { return };
         if let Kind::ReceiveInto(mut block) = operation.kind {
             let count = result as usize;
             // SAFETY: the kernel wrote `count` bytes into the capacity behind `len`.
@@ -248,7 +248,9 @@ impl Uring {
             let event = Event::ReceivedInto { block, result: Ok(count) };
             completions.push(Completion { token: operation.token, event });
         }
-        self.close_if_joined(operation.socket, completions);
+        if closing {
+            self.close_joined(operation.socket, completions);
+        }
     }
 
     #[inline]
@@ -256,13 +258,15 @@ impl Uring {
         if result <= 0 {
             return self.send_failed(key, result, completions);
         }
-        let Some(operation) = self.take(key) else { return };
+        let Some((operation, closing)) = self.take(key) else { return };
         if let Kind::Send { gather, message } = operation.kind {
             self.keep(message);
             let event = Event::Sent { gather, result: Ok(result as usize) };
             completions.push(Completion { token: operation.token, event });
         }
-        self.close_if_joined(operation.socket, completions);
+        if closing {
+            self.close_joined(operation.socket, completions);
+        }
     }
 
     #[cold]
