@@ -1,7 +1,7 @@
 //! Is this a host with an optional port? (RFC 3986 section 3.2, RFC 9110 sections 4.2 and 7.2)
 
 use crate::scan::class;
-use std::net::Ipv6Addr;
+use core::net::Ipv6Addr;
 
 /// What is asked of the port.
 #[derive(Clone, Copy, PartialEq, Eq)]

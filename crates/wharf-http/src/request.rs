@@ -495,3 +495,58 @@ fn unusually_trimmed(bytes: &[u8], mut start: usize) -> Range<usize> {
     }
     start..end
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fed byte by byte, each byte of a long part is looked at once: what has been found good is
+    /// remembered to the last byte.
+    #[test]
+    fn what_has_been_scanned_is_not_scanned_again() {
+        let limits = HeadLimits::default();
+        for (start, part) in [
+            ("GET /", "long-target"),
+            ("GET / HTTP/1.1\r\n", "long-name"),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX: ", "long value"),
+        ] {
+            let bytes = [start.to_owned(), part.repeat(100)].concat().into_bytes();
+            let mut head = RequestHead::new();
+            for end in 0..=bytes.len() {
+                assert_eq!(head.parse(&bytes[..end], &limits), Ok(None));
+                if end > start.len() {
+                    assert_eq!(head.scanned, end);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_whole_head_stays_whole() {
+        let bytes = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /2";
+        let limits = HeadLimits::default();
+        let mut head = RequestHead::new();
+        assert_eq!(head.parse(&bytes[..27], &limits), Ok(Some(27)));
+        assert_eq!(head.parse(bytes, &limits), Ok(Some(27)));
+        assert_eq!(head.fields().len(), 1);
+    }
+
+    #[test]
+    fn the_table_grows_to_the_limit_and_not_beyond() {
+        let mut bytes = b"GET / HTTP/1.1\r\nHost: a\r\n".to_vec();
+        bytes.extend_from_slice(&b"X: y\r\n".repeat(79));
+        bytes.extend_from_slice(b"\r\n");
+        let mut head = RequestHead::new();
+        for (fields, outcome) in [
+            (100, Ok(Some(bytes.len()))),
+            // Smaller than the table is by now.
+            (79, Err(Refusal::TooManyFields)),
+            (80, Ok(Some(bytes.len()))),
+        ] {
+            head.clear();
+            let limits = HeadLimits { fields, ..HeadLimits::default() };
+            assert_eq!(head.parse(&bytes, &limits), outcome);
+            assert!(head.table.len() <= fields);
+        }
+    }
+}

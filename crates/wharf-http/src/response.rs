@@ -9,7 +9,7 @@ mod status;
 pub use date::Date;
 pub use status::{status_allows_body, status_line};
 
-use crate::scan::{self, Block, Job, class};
+use crate::scan;
 use std::fmt;
 
 /// The answer to an expectation: the client may send its body (RFC 9110 section 15.2.1).
@@ -85,10 +85,7 @@ pub fn content_length(out: &mut Vec<u8>, length: u64) {
 #[inline]
 #[must_use]
 pub fn is_token(bytes: &[u8]) -> bool {
-    if bytes.len() < SHORT {
-        return !bytes.is_empty() && bytes.iter().all(|&byte| TOKEN[usize::from(byte)]);
-    }
-    scan::dispatch(&mut IsToken, bytes, &())
+    !bytes.is_empty() && scan::is_all_token(bytes)
 }
 
 /// Whether the bytes can stand in a field's value: no control byte but the tab (RFC 9110 section
@@ -96,48 +93,7 @@ pub fn is_token(bytes: &[u8]) -> bool {
 #[inline]
 #[must_use]
 pub fn is_field_value(bytes: &[u8]) -> bool {
-    if bytes.len() < SHORT {
-        return bytes.iter().all(|&byte| class::is_value(byte));
-    }
-    scan::dispatch(&mut IsValue, bytes, &())
-}
-
-/// Below this length it does not pay to set up the wide scan.
-const SHORT: usize = 32;
-
-/// Which bytes are a token's, for the short ones.
-const TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < table.len() {
-        table[byte] = class::is_token(byte as u8);
-        byte += 1;
-    }
-    table
-};
-
-struct IsToken;
-
-impl Job for IsToken {
-    type Terms = ();
-    type Outcome = bool;
-
-    #[inline(always)]
-    fn run<B: Block>(&mut self, bytes: &[u8], _: &()) -> bool {
-        scan::token_end::<B>(bytes, 0) == bytes.len()
-    }
-}
-
-struct IsValue;
-
-impl Job for IsValue {
-    type Terms = ();
-    type Outcome = bool;
-
-    #[inline(always)]
-    fn run<B: Block>(&mut self, bytes: &[u8], _: &()) -> bool {
-        scan::value_end::<B>(bytes, 0) == bytes.len()
-    }
+    scan::is_all_value(bytes)
 }
 
 #[cfg(test)]

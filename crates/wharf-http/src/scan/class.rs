@@ -11,6 +11,17 @@ pub(crate) const fn is_token(byte: u8) -> bool {
         | b'`' | b'|' | b'~')
 }
 
+/// [`is_token`] as a table, for single bytes.
+pub(crate) static TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = is_token(byte as u8);
+        byte += 1;
+    }
+    table
+};
+
 /// RFC 9110 section 5.5: what `field-value` may hold, white space included: everything but the
 /// control bytes. Bytes from 0x80 on are `obs-text` and opaque.
 pub(crate) const fn is_value(byte: u8) -> bool {

@@ -62,6 +62,44 @@ pub(crate) trait Block: Copy {
     fn question(self) -> u64;
 }
 
+/// The widest blocks that need no question about the machine: best for what is short.
+#[cfg(target_arch = "x86_64")]
+type Small = sse2::Half;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+type Small = neon::Half;
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little"))))]
+type Small = swar::Word;
+
+/// Whether all bytes are a token's.
+#[inline]
+pub(crate) fn is_all_token(bytes: &[u8]) -> bool {
+    match bytes.len() {
+        0..8 => bytes.iter().all(|&byte| class::TOKEN[usize::from(byte)]),
+        8..16 => run_end::<Small>(&ends(bytes), 0, Small::not_token) == 16,
+        len => run_end::<Small>(bytes, 0, Small::not_token) == len,
+    }
+}
+
+/// Whether all bytes are a field value's.
+#[inline]
+pub(crate) fn is_all_value(bytes: &[u8]) -> bool {
+    match bytes.len() {
+        0..8 => bytes.iter().all(|&byte| class::is_value(byte)),
+        8..16 => run_end::<Small>(&ends(bytes), 0, Small::not_value) == 16,
+        len => run_end::<Small>(bytes, 0, Small::not_value) == len,
+    }
+}
+
+/// The first and the last eight of 8 to 16 bytes. The order is lost and some may be there twice,
+/// which is no matter when the question is whether all are of a kind.
+#[inline(always)]
+fn ends(bytes: &[u8]) -> [u8; 16] {
+    let mut ends = [0; 16];
+    ends[..8].copy_from_slice(&bytes[..8]);
+    ends[8..].copy_from_slice(&bytes[bytes.len() - 8..]);
+    ends
+}
+
 /// A block's worth of a slice that is shorter, followed by zeros. Out of line: it is needed for
 /// the smallest of messages only.
 #[cold]

@@ -163,6 +163,22 @@ fn runs_of_every_length_at_every_alignment<B: Block>() {
 }
 
 #[test]
+fn one_wrong_byte_anywhere_is_seen_at_every_length() {
+    for len in 0..70 {
+        let good = vec![b'a'; len];
+        assert!(is_all_token(&good) && is_all_value(&good));
+        for place in 0..len {
+            for byte in 0..=255 {
+                let mut bytes = good.clone();
+                bytes[place] = byte;
+                assert_eq!(is_all_token(&bytes), class::is_token(byte), "{bytes:x?}");
+                assert_eq!(is_all_value(&bytes), class::is_value(byte), "{bytes:x?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn dispatched_work_is_done_by_a_block_that_this_machine_has() {
     struct Width;
     impl Job for Width {

@@ -220,7 +220,7 @@ pub(crate) fn body() -> impl Strategy<Value = Vec<u8>> {
 
 fn extension() -> impl Strategy<Value = Vec<u8>> {
     mostly(
-        &["", "", "", ";a", ";a=b;c=\"d\""],
+        &["", "", "", ";a", ";a=b;c=\"d\"", ";a ;b"],
         &[
             ";",
             " ",

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use wharf_http::{HeadLimits, RequestHead, Version};
 
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 6_000, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {
