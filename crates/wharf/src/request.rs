@@ -33,7 +33,6 @@ use crate::{Error, Response};
 /// }
 /// # let _ = greet;
 /// ```
-#[derive(Default)]
 pub struct Request {
     /// Where the parts of the head lie in `bytes`.
     pub(crate) head: RequestHead,
@@ -90,18 +89,6 @@ impl View {
         self.as_slice().len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        matches!(self, View::Empty)
-    }
-
-    /// The view, leaving none behind.
-    pub(crate) fn take(&mut self) -> Option<View> {
-        match std::mem::take(self) {
-            View::Empty => None,
-            view => Some(view),
-        }
-    }
-
     /// A view of what follows the first `count` bytes.
     pub(crate) fn behind(&self, count: usize) -> View {
         match self {
@@ -156,6 +143,23 @@ pub(crate) enum Parameter {
 }
 
 impl Request {
+    /// A block for requests to come.
+    pub(crate) fn blank() -> Request {
+        Request {
+            head: RequestHead::new(),
+            bytes: View::Empty,
+            body: Body::Empty,
+            method: Method::GET,
+            parameters: SmallVec::new(),
+            names: None,
+            peer: None,
+            partial: Vec::new(),
+            reply: ReplyTo::default(),
+            reservation: Reservation::default(),
+            response: None,
+        }
+    }
+
     /// The method (RFC 9110 section 9).
     pub fn method(&self) -> &Method {
         &self.method

@@ -34,7 +34,7 @@ fn deny_io_uring(errno: i32) {
         std::env::consts::ARCH.try_into().expect("an architecture that seccomp knows"),
     );
     let program: BpfProgram =
-        filter.and_then(|filter| Ok(filter.try_into()?)).expect("a filter of one rule");
+        filter.and_then(SeccompFilter::try_into).expect("a filter of one rule");
     seccompiler::apply_filter(&program).expect("this kernel has seccomp");
 }
 

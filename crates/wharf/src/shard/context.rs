@@ -57,7 +57,7 @@ impl Context {
     }
 
     pub(super) fn take_request(&mut self) -> Box<Request> {
-        self.requests.pop().unwrap_or_default()
+        self.requests.pop().unwrap_or_else(|| Box::new(Request::blank()))
     }
 
     pub(super) fn recycle_request(&mut self, mut request: Box<Request>) {

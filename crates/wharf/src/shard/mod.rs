@@ -7,6 +7,7 @@ mod body;
 mod connection;
 mod context;
 mod encode;
+mod pending;
 mod wheel;
 
 use std::collections::VecDeque;
