@@ -1,6 +1,7 @@
 //! Which backend a test runs on, and how.
 
 use std::env;
+use std::ffi::OsString;
 use std::process::{Command, Stdio};
 use std::sync::Once;
 use std::thread;
@@ -15,6 +16,8 @@ use crate::rig::Rig;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Runs of a test on the simulated port.
 const SEEDS: u64 = 8;
+/// The command of an emulator that runs this process, if one does.
+const EMULATOR: &str = "WHARF_TEST_EMULATOR";
 /// Says to a child process that it is one.
 const CHILD: &str = "WHARF_CONTRACT_CHILD";
 
@@ -132,7 +135,12 @@ impl Setup {
         let (module, function) = self.test;
         let (_crate, module) = module.split_once("::").expect("a test is in a module");
         let name = format!("{module}::{function}");
-        let mut child = Command::new(env::current_exe().unwrap())
+        // Where an emulator runs this process, the child needs it too.
+        let emulator = env::var(EMULATOR).unwrap_or_default();
+        let emulator = emulator.split_whitespace().map(OsString::from);
+        let mut words = emulator.chain([env::current_exe().unwrap().into_os_string()]);
+        let mut child = Command::new(words.next().expect("one at least"))
+            .args(words)
             .args([&name, "--exact", "--nocapture", "--test-threads=1"])
             .env(CHILD, "1")
             .stdout(Stdio::piped())
