@@ -60,7 +60,8 @@ struct Shared {
 
 /// A run of blocks allocated together.
 struct Chunk {
-    data: NonNull<u8>,
+    /// The allocation; the first block begins at its first page.
+    memory: NonNull<u8>,
     layout: Layout,
     /// A leaked box, so that the leases' pointers into it stay valid.
     slots: NonNull<[Slot]>,
@@ -208,10 +209,15 @@ impl Pool {
             return;
         }
         let block_len = self.block_len();
-        let Ok(layout) = Layout::from_size_align(block_len * count, PAGE) else { return };
+        // Aligned by hand: an allocator that is asked for alignment writes the zeros itself, and so
+        // touches pages that may never be used, where it could have fresh ones from the system.
+        let Ok(layout) = Layout::array::<u8>(block_len * count + PAGE) else { return };
         // SAFETY: the layout's size is not zero: both factors are positive.
-        let data = unsafe { alloc::alloc_zeroed(layout) };
-        let Some(data) = NonNull::new(data) else { return };
+        let memory = unsafe { alloc::alloc_zeroed(layout) };
+        let Some(memory) = NonNull::new(memory) else { return };
+        let skip = memory.addr().get().next_multiple_of(PAGE) - memory.addr().get();
+        // SAFETY: `skip < PAGE`, which the allocation is longer by.
+        let data = unsafe { memory.add(skip) };
         let slots: Box<[Slot]> = (0..count)
             .map(|i| Slot {
                 refs: AtomicU32::new(0),
@@ -224,12 +230,14 @@ impl Pool {
             .collect();
         let slots = Box::leak(slots);
         self.slots.extend(slots.iter().map(NonNull::from));
+        // So that blocks come back without an allocation, however many at a time.
+        self.free.reserve(self.slots.len() - self.free.len());
         // The block with the lowest number is taken first.
         self.free.extend((first..first + count).rev().map(|index| index as u32));
         self.shared().alive.fetch_add(count, Ordering::Relaxed);
         // SAFETY: only the port's thread touches `chunks` while the pool lives.
         let chunks = unsafe { &mut *self.shared().chunks.get() };
-        chunks.push(Chunk { data, layout, slots: NonNull::from(slots) });
+        chunks.push(Chunk { memory, layout, slots: NonNull::from(slots) });
     }
 
     /// Closes the pool when `at_backend` blocks, which nobody uses any more, were still taken.
@@ -260,7 +268,7 @@ impl Shared {
             let shared = unsafe { Box::from_raw(shared.as_ptr()) };
             for chunk in shared.chunks.into_inner() {
                 // SAFETY: the chunk was allocated with this layout; no lease is left.
-                unsafe { alloc::dealloc(chunk.data.as_ptr(), chunk.layout) };
+                unsafe { alloc::dealloc(chunk.memory.as_ptr(), chunk.layout) };
                 // SAFETY: the slots came from a leaked box; no lease is left.
                 drop(unsafe { Box::from_raw(chunk.slots.as_ptr()) });
             }
