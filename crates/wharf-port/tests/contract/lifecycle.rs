@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use wharf_port::{Event, Failure, Socket, Token};
+use wharf_port::{Event, Failure, Socket, Token, descriptor_limit};
 
 use crate::rig::Rig;
 use crate::setup::{Setup, on_every_backend};
@@ -257,7 +257,9 @@ fn slots_are_reused_while_completions_are_late(setup: &Setup) {
 
 fn thousands_of_operations_in_flight(setup: &Setup) {
     let mut rig = setup.rig();
-    let count = setup.amount(1000, 300);
+    // Both ends are this process's.
+    let limit = descriptor_limit().map_or(usize::MAX, |limit| limit as usize / 8);
+    let count = setup.amount(1000, 300).min(limit);
     let mut connections = Vec::new();
     for _ in 0..count {
         let (socket, client) = rig.pair();

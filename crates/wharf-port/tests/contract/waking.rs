@@ -46,10 +46,17 @@ fn a_wake_ends_one_wait(setup: &Setup) {
 
 /// Each thread wakes and then waits to be answered: a wake that is lost shows as a long sleep.
 fn wakes_from_other_threads_are_not_lost(setup: &Setup) {
+    // One alone, for whom no other one's wake makes up, and several at once.
+    for threads in [1, 4] {
+        answer_threads(setup, threads);
+    }
+}
+
+fn answer_threads(setup: &Setup, threads: usize) {
     let mut rig = setup.rig();
     let rounds = setup.amount(1000, 100);
     let (asks, asked) = mpsc::channel();
-    let threads: Vec<_> = (0..4)
+    let threads: Vec<_> = (0..threads)
         .map(|thread| {
             let (waker, asks) = (rig.port.waker(), asks.clone());
             let (answer, answered) = mpsc::channel::<()>();
