@@ -70,7 +70,7 @@ pub(crate) struct Readiness {
     /// When the parked accepts are tried again at the latest.
     accept_again: Time,
     /// Whether the last wait returned without asking the kernel.
-    asked_not: bool,
+    unasked: bool,
     poll: mio::Poll,
     events: mio::Events,
     waker: Waker,
@@ -168,7 +168,7 @@ impl Readiness {
             parked_receives: 0,
             parked_accepts: Vec::new(),
             accept_again: Time::FAR,
-            asked_not: false,
+            unasked: false,
             poll,
             events: mio::Events::with_capacity(EVENTS),
             waker,
@@ -395,12 +395,12 @@ impl Implementation for Readiness {
         // What is there is handed out without asking the kernel for more: mostly, these are the
         // sends that answer the last edges. But not twice in a row, or the sockets in the list
         // could keep the others out for ever.
-        if completions.len() > before && !mem::replace(&mut self.asked_not, true) {
+        if completions.len() > before && !mem::replace(&mut self.unasked, true) {
             self.waker.awake();
             self.now = Time::monotonic();
             return Ok(());
         }
-        self.asked_not = false;
+        self.unasked = false;
         loop {
             let sleeps = completions.len() == before && self.may_sleep();
             let timeout = if sleeps { self.sleep(until) } else { Some(Duration::ZERO) };
