@@ -59,14 +59,19 @@ impl Drop for Directory {
 struct Guestbook {
     process: Child,
     address: SocketAddr,
+    /// What it writes to stderr, printed if the test fails.
+    log: PathBuf,
 }
 
 impl Guestbook {
     fn open(data: &Path) -> Guestbook {
+        let log = data.with_extension("log");
+        let stderr = fs::File::options().create(true).append(true).open(&log);
         let mut process = Command::new(program())
             .args(["--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .stdout(Stdio::piped())
+            .stderr(stderr.expect("the test's directory can be written"))
             .spawn()
             .expect("the example starts");
         let (sender, first_line) = mpsc::channel();
@@ -83,7 +88,7 @@ impl Guestbook {
             (address.port() != 0).then_some(address)
         });
         match address {
-            Some(address) => Guestbook { process, address },
+            Some(address) => Guestbook { process, address, log },
             None => {
                 let _ = process.kill();
                 panic!("its first line is {line:?}");
@@ -137,6 +142,9 @@ impl Drop for Guestbook {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        if thread::panicking() {
+            eprintln!("{}", fs::read_to_string(&self.log).unwrap_or_default());
+        }
     }
 }
 
