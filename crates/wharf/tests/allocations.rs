@@ -93,10 +93,15 @@ fn a_request_allocates_nothing_in_steady_state() {
             let what = String::from_utf8_lossy(&request[..12]).into_owned();
             // Queues, tables and recycled blocks reach their sizes.
             exchange(&mut client, request, 2_000, &mut buffer);
-            let before = ALLOCATIONS.load(Ordering::SeqCst);
-            exchange(&mut client, request, 1_000, &mut buffer);
-            let allocations = ALLOCATIONS.load(Ordering::SeqCst) - before;
-            assert_eq!(allocations, 0, "1,000 times {what} on {backend:?}");
+            // A worker that is started, because the machine holds up the others, allocates too; but
+            // not each time. A request that allocates does so in every round.
+            let mut rounds = (0..5).map(|_| {
+                let before = ALLOCATIONS.load(Ordering::SeqCst);
+                exchange(&mut client, request, 1_000, &mut buffer);
+                ALLOCATIONS.load(Ordering::SeqCst) - before
+            });
+            let is_clean = rounds.any(|allocations| allocations == 0);
+            assert!(is_clean, "1,000 times {what} on {backend:?} allocate every time");
         }
     }
 }

@@ -124,7 +124,7 @@ impl Shard {
             hands_over,
             drain: None,
             completions: Vec::new(),
-            due: Vec::new(),
+            due: Vec::with_capacity(wheel::FEW),
         })
     }
 

@@ -13,6 +13,9 @@ use wharf_port::Time;
 const TICKS_IN_SHORTEST: u32 = 16;
 /// Enough that an entry, at most `TICKS_IN_SHORTEST` + 1 ticks ahead, never meets the current slot.
 const SLOTS: usize = 32;
+/// Entries that a slot has room for from the start, so that a server of few connections is in its
+/// steady state at once and not only after the wheel's first turn.
+pub(super) const FEW: usize = 8;
 
 pub(super) struct Wheel<K> {
     slots: [Vec<K>; SLOTS],
@@ -29,8 +32,8 @@ impl<K> Wheel<K> {
     pub(super) fn new(shortest: Duration, now: Time) -> Wheel<K> {
         let tick = (shortest / TICKS_IN_SHORTEST).max(Duration::from_millis(1));
         let horizon = shortest.max(tick);
-        let mut wheel =
-            Wheel { slots: std::array::from_fn(|_| Vec::new()), tick, horizon, next: 0, len: 0 };
+        let slots = std::array::from_fn(|_| Vec::with_capacity(FEW));
+        let mut wheel = Wheel { slots, tick, horizon, next: 0, len: 0 };
         wheel.next = wheel.tick_of(now);
         wheel
     }
