@@ -1,21 +1,24 @@
-//! Sending files: from the file into a pipe, from the pipe into the socket, without a copy.
+//! Sending files without a copy and without waiting, neither for the disk nor for the peer.
 //!
-//! The first half may wait for a disk, so the ring has a worker thread of the kernel do it. The
-//! second half is a direct call that never waits, for a worker would be held as long as a slow
-//! peer likes. If the socket has no room, the ring is asked to say when it has.
+//! What lies in the page cache is sent at once, by `sendfile`. What does not may wait for a disk, so
+//! the ring has a worker thread of the kernel move it into a pipe, which is then emptied into the
+//! socket by a direct call: a worker would be held as long as a slow peer likes. If the socket has
+//! no room, the ring is asked to say when it has.
 //!
 //! ```text
-//!             ┌──────────── no room at all ───────────┐
-//!             ▼                                       │
-//!   ──► Writable? ──► Filling a pipe ──► emptied into the socket ──► sent, all or some
-//!     (if the last       │ no pipe: parked
-//!      send filled it)   └─ the file has ended: sent 0
+//!            ┌─────────────── no room at all ──────────────────┐
+//!            ▼                                                 │
+//!   ──► Writable? ──► Cached? ──yes──► sent from the cache ────┤
+//!     (if the last       │ no                                  ├─► sent, all or some
+//!      send filled it)   └──► pipe filled ──► pipe emptied ────┘
+//!                                into it       into the socket
 //! ```
 //!
 //! Bytes that did not fit are thrown away with their pipe: they are no more than references to the
 //! file's pages, and the file still has them. So nothing is held for a socket between its sends,
 //! no byte is lost, and what was sent is seen at once.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -28,6 +31,10 @@ use crate::{Completion, Event, Failure, FileRange, Operation};
 
 /// Bytes that a pipe is asked to hold; it may get fewer.
 const PIPE_BYTES: libc::c_int = 256 * 1024;
+/// Bytes sent from the cache at a time, so that the port's other sockets have their turn.
+const CACHED_BYTES: u64 = 512 * 1024;
+/// How far apart the cache is probed: no farther than the kernel reads ahead.
+const PROBE_BYTES: u64 = 64 * 1024;
 /// Pipes of one port at most, two descriptors each.
 pub(super) const PIPES_MAX: usize = 32;
 
@@ -79,6 +86,9 @@ pub(super) struct Pipes {
     idle: Vec<Pipe>,
     /// Those that exist, idle ones included.
     count: usize,
+    /// Nothing is taken for cached.
+    #[cfg(test)]
+    pub(super) only: bool,
 }
 
 impl Pipes {
@@ -100,6 +110,14 @@ impl Pipes {
         self.idle.len() == self.count
     }
 
+    fn may_be_cached(&self, file: &File, offset: i64, length: u64) -> bool {
+        #[cfg(test)]
+        if self.only {
+            return false;
+        }
+        is_cached(file, offset, length)
+    }
+
     fn give_back(&mut self, pipe: Pipe) {
         self.idle.push(pipe);
     }
@@ -111,21 +129,33 @@ impl Pipes {
 }
 
 impl Uring {
-    /// Starts or goes on with a file send that is not in the kernel's hands.
-    pub(super) fn arm_file(&mut self, key: Operation) {
+    /// Starts or goes on with a file send that is not in the kernel's hands. It may end at once.
+    pub(super) fn arm_file(&mut self, key: Operation, completions: &mut Vec<Completion>) {
         let Some(operation) = self.operations.get_mut(key) else { return };
         let (socket, Kind::SendFile(send)) = (operation.socket, &mut operation.kind) else {
             return;
         };
-        let entry = &self.sockets[socket];
+        let entry = &mut self.sockets[socket];
+        let range = &send.range;
+        let offset = i64::try_from(range.offset).unwrap_or(i64::MAX);
+        let left = range.length.min((i64::MAX - offset) as u64);
+        if left == 0 {
+            // Where the system cannot count to, every file has ended.
+            return self.end_file(key, 0, completions);
+        }
+        if !entry.full && self.pipes.may_be_cached(&range.file, offset, left.min(CACHED_BYTES)) {
+            match send_cached(&entry.fd, &range.file, offset, left.min(CACHED_BYTES) as usize) {
+                Ok(sent) => return self.end_file(key, sent as u64, completions),
+                Err(error) if is_full(&error) => entry.full = true,
+                Err(error) => return self.fail(key, Failure::Io(error), completions),
+            }
+        }
         let submission = if entry.full {
             opcode::PollAdd::new(Fd(entry.fd.as_raw_fd()), libc::POLLOUT as u32).build()
         } else if let Some(pipe) = self.pipes.take() {
-            let length = send.range.length.min(u64::from(pipe.bytes)) as u32;
-            let (file, writer) = (send.range.file.as_raw_fd(), pipe.writer.as_raw_fd());
+            let length = left.min(u64::from(pipe.bytes)) as u32;
+            let (file, writer) = (range.file.as_raw_fd(), pipe.writer.as_raw_fd());
             send.pipe = Some(pipe);
-            // An offset beyond what the system counts in is beyond the end of any file.
-            let offset = i64::try_from(send.range.offset).unwrap_or(i64::MAX);
             opcode::Splice::new(Fd(file), offset, Fd(writer), -1, length)
                 .flags(libc::SPLICE_F_NONBLOCK)
                 .build()
@@ -166,12 +196,12 @@ impl Uring {
             }
             (None, None) => {
                 self.sockets[socket].full = false;
-                self.arm_file(key);
+                self.arm_file(key, completions);
             }
             // Interrupted before anything was read: once more.
             (None, Some(pipe)) if result < 0 => {
                 self.pipes.give_back(pipe);
-                self.arm_file(key);
+                self.arm_file(key, completions);
             }
             (None, Some(pipe)) if filled == 0 => {
                 self.pipes.give_back(pipe);
@@ -180,7 +210,7 @@ impl Uring {
             (None, Some(pipe)) => self.empty(key, pipe, filled, completions),
         }
         if !self.parked_files.is_empty() {
-            self.unpark_files();
+            self.unpark_files(completions);
         }
     }
 
@@ -206,9 +236,9 @@ impl Uring {
             }
             Err(error) => {
                 self.pipes.throw_away(pipe);
-                if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
+                if is_full(&error) {
                     entry.full = true;
-                    self.arm_file(key);
+                    self.arm_file(key, completions);
                 } else {
                     self.fail(key, Failure::Io(error), completions);
                 }
@@ -228,9 +258,9 @@ impl Uring {
     }
 
     /// Lets file sends that wait for a pipe go on, until there is none.
-    pub(super) fn unpark_files(&mut self) {
+    pub(super) fn unpark_files(&mut self, completions: &mut Vec<Completion>) {
         while let Some(key) = self.parked_files.pop_front() {
-            self.arm_file(key);
+            self.arm_file(key, completions);
             if self.operations.get(key).is_some_and(|file| file.state == State::Parked) {
                 // It stood in line again: back to its place.
                 self.parked_files.rotate_right(1);
@@ -240,31 +270,70 @@ impl Uring {
     }
 }
 
-/// Splices without waiting, though the socket is in blocking mode: what decides is the mode of the
-/// socket itself, so it is changed for the time of the call. No operation of the ring can see that:
-/// they run on this thread too.
+/// Whether a call that must not wait said that it would.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// Whether the file's bytes lie in the page cache, as far as one byte here and there can tell.
+fn is_cached(file: &File, offset: i64, length: u64) -> bool {
+    let last = offset.saturating_add_unsigned(length - 1);
+    let mut at = offset;
+    loop {
+        let mut byte = 0u8;
+        let place = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+        // SAFETY: the one byte is written to `byte`, and both outlive the call.
+        match unsafe { libc::preadv2(file.as_raw_fd(), &place, 1, at, libc::RWF_NOWAIT) } {
+            1 if at == last => return true,
+            1 => at = last.min(at.saturating_add_unsigned(PROBE_BYTES)),
+            // The file ends before: nothing will be waited for there.
+            0 => return true,
+            // Not there (EAGAIN), or a file system that does not say.
+            _ => return false,
+        }
+    }
+}
+
+fn send_cached(socket: &OwnedFd, file: &File, offset: i64, length: usize) -> io::Result<usize> {
+    let mut offset = offset;
+    without_waiting(socket, || {
+        // SAFETY: `offset` is read and written, and outlives the call.
+        unsafe { libc::sendfile(socket.as_raw_fd(), file.as_raw_fd(), &mut offset, length) }
+    })
+}
+
 fn splice_now(pipe: &OwnedFd, socket: &OwnedFd, length: u32) -> io::Result<usize> {
+    let sent = without_waiting(socket, || {
+        // SAFETY: both offsets are null, as they must be for a pipe and a socket.
+        unsafe {
+            libc::splice(
+                pipe.as_raw_fd(),
+                std::ptr::null_mut(),
+                socket.as_raw_fd(),
+                std::ptr::null_mut(),
+                length as usize,
+                libc::SPLICE_F_NONBLOCK,
+            )
+        }
+    });
+    match sent {
+        // The pipe is not empty, so the socket took nothing.
+        Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
+        other => other,
+    }
+}
+
+/// Calls what sends to a socket in blocking mode as if it were not. Both calls used here go by the
+/// socket's own mode, so that is changed meanwhile; no operation of the ring can see it, for they
+/// run on this thread too.
+fn without_waiting(socket: &OwnedFd, call: impl FnOnce() -> isize) -> io::Result<usize> {
     let mode = |flags: libc::c_int| {
         // SAFETY: no pointer is passed; the socket is open.
         unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFL, flags) }
     };
     mode(libc::O_NONBLOCK);
-    // SAFETY: both offsets are null, as they must be for a pipe and a socket.
-    let sent = unsafe {
-        libc::splice(
-            pipe.as_raw_fd(),
-            std::ptr::null_mut(),
-            socket.as_raw_fd(),
-            std::ptr::null_mut(),
-            length as usize,
-            libc::SPLICE_F_NONBLOCK,
-        )
-    };
-    let result = if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) };
+    let sent = call();
+    let result = usize::try_from(sent).map_err(|_| io::Error::last_os_error());
     mode(0);
-    match result {
-        // The pipe is not empty, so the socket took nothing.
-        Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
-        other => other,
-    }
+    result
 }

@@ -243,8 +243,8 @@ impl Uring {
                 opcode::Recv::new(fd, room.as_mut_ptr().cast(), length).build()
             }
             Kind::Send { gather, message } => send_entry(fd, gather, message, &mut self.messages),
-            Kind::SendFile(_) => return self.arm_file(key),
-            Kind::ShutDown | Kind::Close { .. } => return,
+            // Files are armed by `arm_file`, the others not at all.
+            Kind::SendFile(_) | Kind::ShutDown | Kind::Close { .. } => return,
         };
         // SAFETY: the operation owns what its entry points at, the block, the gather and the
         // message, all behind boxes, and stays in the table until its final completion.
@@ -460,7 +460,9 @@ impl Implementation for Uring {
     fn send_file(&mut self, socket: Socket, range: FileRange, token: Token) -> Operation {
         let send = Box::new(FileSend::new(range));
         let operation = self.begin_sending(socket, Kind::SendFile(send), token);
-        self.arm(operation);
+        let mut queued = std::mem::take(&mut self.queued);
+        self.arm_file(operation, &mut queued);
+        self.queued = queued;
         operation
     }
 

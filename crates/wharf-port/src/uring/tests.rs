@@ -4,9 +4,10 @@
 //! may be.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::*;
@@ -120,16 +121,16 @@ fn small_blocks(blocks: usize) -> Config {
     }
 }
 
-/// A file without a name, of bytes that tell where they stand.
+/// A file whose name is gone already, of bytes that tell where they stand.
 fn file(length: usize) -> (Arc<File>, Vec<u8>) {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
     let bytes: Vec<u8> = (0..length).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8).collect();
-    // SAFETY: the name is a C string; the descriptor is checked below.
-    let fd = unsafe { libc::memfd_create(c"test".as_ptr(), libc::MFD_CLOEXEC) };
-    assert!(fd >= 0);
-    // SAFETY: just made, and nobody else has it.
-    let mut file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("wharf-{}-{number}", std::process::id()));
+    let options = File::options().read(true).write(true).create_new(true).clone();
+    let mut file = options.open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
     file.write_all(&bytes).unwrap();
-    file.seek(SeekFrom::Start(0)).unwrap();
     (Arc::new(file), bytes)
 }
 
@@ -338,8 +339,18 @@ fn slow_reader(mut client: TcpStream) -> thread::JoinHandle<Vec<u8>> {
 }
 
 #[test]
-fn a_file_larger_than_pipes_and_buffers_arrives_whole_and_leaves_nothing_behind() {
+fn a_file_larger_than_buffers_arrives_whole_from_the_cache() {
+    large_file(false);
+}
+
+#[test]
+fn a_file_larger_than_pipes_arrives_whole_and_leaves_nothing_behind() {
+    large_file(true);
+}
+
+fn large_file(only_pipes: bool) {
     let Some(mut rig) = Rig::new(&Config::default()) else { return };
+    rig.uring.pipes.only = only_pipes;
     let (file, bytes) = file(6 << 20);
     let (client, socket) = rig.connect();
     SockRef::from(&rig.uring.sockets[socket].fd).set_send_buffer_size(100_000).unwrap();
@@ -356,8 +367,11 @@ fn a_file_larger_than_pipes_and_buffers_arrives_whole_and_leaves_nothing_behind(
         pieces += 1;
     }
     // At the file's end there is nothing more to send.
-    rig.uring.send_file(socket, FileRange { offset: end, length: 10, ..range }, Token(5));
-    let Event::FileSent { result: Ok(0), .. } = rig.next().event else { panic!("not the end") };
+    for offset in [end, end + 1_000_000, i64::MAX as u64, u64::MAX] {
+        let range = FileRange { offset, length: u64::MAX, ..range.clone() };
+        rig.uring.send_file(socket, range, Token(5));
+        let Event::FileSent { result: Ok(0), .. } = rig.next().event else { panic!("no end") };
+    }
     rig.close(&[socket], 0);
     assert!(reader.join().unwrap() == bytes[1000..], "the bytes differ");
     assert!(pieces > 1, "or the buffers held it all");
@@ -368,6 +382,7 @@ fn a_file_larger_than_pipes_and_buffers_arrives_whole_and_leaves_nothing_behind(
 #[test]
 fn more_files_at_once_than_pipes() {
     let Some(mut rig) = Rig::new(&Config::default()) else { return };
+    rig.uring.pipes.only = true;
     let (file, bytes) = file(5000);
     let clients: Vec<_> = (0..3 * file::PIPES_MAX).map(|_| rig.connect()).collect();
     let range = FileRange { file, offset: 0, length: 5000 };
@@ -390,6 +405,7 @@ fn more_files_at_once_than_pipes() {
 #[test]
 fn a_file_send_that_waits_for_its_peer_can_be_closed_and_holds_no_pipe() {
     let Some(mut rig) = Rig::new(&Config::default()) else { return };
+    rig.uring.pipes.only = true;
     let (file, _) = file(1 << 20);
     let (_client, socket) = rig.connect();
     let range = FileRange { file, offset: 0, length: 1 << 20 };
@@ -416,6 +432,7 @@ fn a_file_send_that_waits_for_its_peer_can_be_closed_and_holds_no_pipe() {
 fn a_drop_joins_everything_in_flight() {
     static STALLED: [u8; 1 << 20] = [0; 1 << 20];
     let Some(mut rig) = Rig::new(&Config::default()) else { return };
+    rig.uring.pipes.only = true;
     let (file, _) = file(100);
     let held = {
         let (mut client, socket) = rig.connect();

@@ -39,7 +39,7 @@ impl Uring {
         let before = completions.len();
         completions.append(&mut self.queued);
         self.blocks.top_up();
-        self.recover();
+        self.recover(completions);
         let ready = completions.len() > before || self.ring.has_completions();
         // With completions at hand and nothing to submit there is nothing to enter for; the work
         // that the kernel deferred has its turn when they are taken.
@@ -77,12 +77,12 @@ impl Uring {
 
     /// Lets what was parked go on, as far as it can.
     #[inline]
-    fn recover(&mut self) {
+    fn recover(&mut self, completions: &mut Vec<Completion>) {
         if !self.parked_receives.is_empty() {
             self.unpark_receives();
         }
         if self.retry_at.is_some() {
-            self.retry();
+            self.retry(completions);
         }
         if !self.cancel_again.is_empty() {
             for key in std::mem::take(&mut self.cancel_again) {
@@ -108,7 +108,7 @@ impl Uring {
     }
 
     #[cold]
-    fn retry(&mut self) {
+    fn retry(&mut self, completions: &mut Vec<Completion>) {
         if self.retry_at.is_none_or(|at| at > Time::monotonic()) {
             return;
         }
@@ -116,7 +116,7 @@ impl Uring {
         for key in std::mem::take(&mut self.parked_accepts) {
             self.arm(key);
         }
-        self.unpark_files();
+        self.unpark_files(completions);
     }
 
     fn take_completions(&mut self, completions: &mut Vec<Completion>) {
