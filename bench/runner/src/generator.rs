@@ -22,6 +22,10 @@ use crate::answer::Answer;
 const PIECE: usize = 64 * 1024;
 /// Broken connections after which a load is given up.
 const ERRORS_LIMIT: u64 = 10_000;
+/// A connection on which nothing has been answered for so long is broken too.
+const SILENCE_LIMIT: Duration = Duration::from_secs(2);
+/// How often it is looked for such.
+const SILENCE_CHECK: Duration = Duration::from_millis(200);
 /// The longest wait for the next event.
 const LONGEST_WAIT: Duration = Duration::from_millis(20);
 
@@ -56,6 +60,8 @@ struct Connection {
     group: usize,
     /// When the request that is under way was due. None: nothing is under way.
     due: Option<Instant>,
+    /// When it was begun on this connection.
+    begun: Instant,
     /// Bytes of the request that are sent.
     sent: usize,
     answer: Answer,
@@ -113,6 +119,7 @@ impl Generator {
                     stream,
                     group: number,
                     due: None,
+                    begun: Instant::now(),
                     sent: 0,
                     answer: Answer::default(),
                 });
@@ -195,11 +202,12 @@ impl Generator {
             None => {
                 for slot in 0..self.connections.len() {
                     if self.connections[slot].due.is_none() {
-                        self.ask(slot, now)?;
+                        self.ask(slot, now, now)?;
                     }
                 }
             }
         }
+        let mut next_check = now + SILENCE_CHECK;
         let mut events = Vec::with_capacity(1024);
         loop {
             let now = Instant::now();
@@ -207,6 +215,10 @@ impl Generator {
                 return Ok(());
             }
             self.ask_what_is_due(now)?;
+            if now >= next_check {
+                next_check = now + SILENCE_CHECK;
+                self.replace_silent(now)?;
+            }
             // An open loop does not sleep: it would wake too late for what is due next.
             let wait = if self.schedule.is_some() { Duration::ZERO } else { LONGEST_WAIT };
             let timeout = Timespec::try_from(wait)?;
@@ -234,16 +246,17 @@ impl Generator {
             }
             let Some(due) = schedule.waiting.pop_front() else { break };
             if let Some(slot) = schedule.free.pop() {
-                self.ask(slot, due)?;
+                self.ask(slot, due, now)?;
             }
         }
         Ok(())
     }
 
     /// Begins a request that was due at `due`.
-    fn ask(&mut self, slot: usize, due: Instant) -> Result<(), Failure> {
+    fn ask(&mut self, slot: usize, due: Instant, now: Instant) -> Result<(), Failure> {
         let connection = &mut self.connections[slot];
         connection.due = Some(due);
+        connection.begun = now;
         connection.sent = 0;
         connection.answer = Answer::default();
         self.send(slot)
@@ -312,8 +325,18 @@ impl Generator {
                 schedule.free.push(slot);
                 Ok(())
             }
-            None => self.ask(slot, now),
+            None => self.ask(slot, now, now),
         }
+    }
+
+    fn replace_silent(&mut self, now: Instant) -> Result<(), Failure> {
+        for slot in 0..self.connections.len() {
+            let connection = &self.connections[slot];
+            if connection.due.is_some() && now - connection.begun > SILENCE_LIMIT {
+                self.replace(slot)?;
+            }
+        }
+        Ok(())
     }
 
     /// A broken connection: another one takes its place and its request.
@@ -324,7 +347,7 @@ impl Generator {
         }
         self.connections[slot].stream = self.open(slot)?;
         match self.connections[slot].due {
-            Some(due) => self.ask(slot, due),
+            Some(due) => self.ask(slot, due, Instant::now()),
             None => Ok(()),
         }
     }
@@ -360,23 +383,30 @@ pub struct Held {
     pub failure: Option<String>,
 }
 
-/// Opens connections one after another, asks once on each, and holds them.
+/// Opens connections one after another, asks once on each, and holds them. A few may fail.
 pub fn hold(address: SocketAddr, request: &[u8], count: usize) -> Held {
+    const FAILURES: usize = 5;
     let mut held = Held { connections: Vec::with_capacity(count), failure: None };
-    for number in 0..count {
-        match hold_one(address, request, number as u32) {
+    let mut failures = 0;
+    let mut number = 0;
+    while held.connections.len() < count {
+        match hold_one(address, request, number) {
             Ok(stream) => held.connections.push(stream),
             Err(error) => {
-                held.failure = Some(format!("connection {}: {error}", number + 1));
-                break;
+                failures += 1;
+                held.failure = Some(format!("{failures} broken, the last by: {error}"));
+                if failures == FAILURES {
+                    break;
+                }
             }
         }
+        number += 1;
     }
     held
 }
 
 fn hold_one(address: SocketAddr, request: &[u8], number: u32) -> io::Result<TcpStream> {
-    const LIMIT: Duration = Duration::from_secs(5);
+    const LIMIT: Duration = Duration::from_secs(2);
     let socket = socket_from(number)?;
     socket.connect_timeout(&address.into(), LIMIT)?;
     let mut stream = TcpStream::from(socket);

@@ -94,7 +94,7 @@ fn check_all(
             binaries: places.binaries,
             scratch: places.scratch,
             core: options.server_core,
-            pool: None,
+            variables: &[],
             under: &[],
         };
         let process = match Process::start(server, &setting) {

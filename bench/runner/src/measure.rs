@@ -1,6 +1,7 @@
 //! One measurement: a server is started, loaded as the case says, observed and stopped.
 
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Failure;
@@ -16,6 +17,12 @@ use crate::wrk;
 
 /// Threads for blocking handlers where the case needs that many; each server's default elsewhere.
 const POOL: usize = 128;
+/// Requests after which a server uses all that it has whether or not connections are idle.
+const IN_USE: u64 = 20_000;
+/// How long they may take.
+const IN_USE_LIMIT: Duration = Duration::from_secs(30);
+/// Fewer idle connections than these say nothing of what each costs.
+const FEW: usize = 1000;
 /// How long a server may settle before its memory is read.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -63,12 +70,16 @@ struct Before {
 }
 
 impl Run<'_> {
-    fn start(&self, pool: Option<usize>, under: &[String]) -> Result<Process, Failure> {
+    fn start(
+        &self,
+        variables: &[(&'static str, String)],
+        under: &[String],
+    ) -> Result<Process, Failure> {
         let setting = Setting {
             binaries: self.places.binaries,
             scratch: self.places.scratch,
             core: self.options.server_core,
-            pool,
+            variables,
             under,
         };
         Process::start(self.server, &setting)
@@ -117,7 +128,7 @@ impl Run<'_> {
     }
 
     fn wrk(&self) -> Result<Figures, Failure> {
-        let process = self.start(None, &[])?;
+        let process = self.start(&[], &[])?;
         let request = self.wrk_request();
         let scratch = self.places.scratch;
         wrk::run(process.address, request, self.options.warm_up, scratch, &[])?;
@@ -140,7 +151,7 @@ impl Run<'_> {
     fn reconnect(&self, connections: usize) -> Result<Figures, Failure> {
         let request = self.request(self.case.endpoint, true);
         let group = Group { request, connections, reconnect: true };
-        self.generate(&[group], None, None)
+        self.generate(&[group], None, &[])
     }
 
     fn mix(&self, sleepers: usize, plain: usize) -> Result<Figures, Failure> {
@@ -151,14 +162,15 @@ impl Run<'_> {
         };
         let groups = [group(Endpoint::Plaintext, plain), group(self.case.endpoint, sleepers)];
         // Where a sleeping handler holds a thread, there must be one for each.
-        let pool = (self.server.kind == Kind::Blocking).then_some(POOL);
-        self.generate(&groups, None, pool)
+        let blocks = self.server.kind == Kind::Blocking;
+        let pool = [("POOL", POOL.to_string())];
+        self.generate(&groups, None, if blocks { &pool } else { &[] })
     }
 
     fn open_loop(&self, connections: usize) -> Result<Figures, Failure> {
         let request = self.request(self.case.endpoint, false);
         let group = Group { request, connections, reconnect: false };
-        self.generate(&[group], Some(self.options.rate), None)
+        self.generate(&[group], Some(self.options.rate), &[])
     }
 
     /// Loads with the harness's own generator. The figures are the first group's.
@@ -166,9 +178,9 @@ impl Run<'_> {
         &self,
         groups: &[Group],
         rate: Option<u32>,
-        pool: Option<usize>,
+        variables: &[(&'static str, String)],
     ) -> Result<Figures, Failure> {
-        let process = self.start(pool, &[])?;
+        let process = self.start(variables, &[])?;
         let mut generator = Generator::connect(process.address, groups, rate)?;
         generator.run(self.options.warm_up)?;
         generator.reset();
@@ -197,18 +209,29 @@ impl Run<'_> {
     }
 
     fn idle(&self) -> Result<Figures, Failure> {
-        let process = self.start(None, &[])?;
+        // The targets' allocator takes pages of 2 MiB by default: the last of them, hardly used,
+        // would be a good part of what 10,000 connections seem to cost.
+        let small_pages = [("MIMALLOC_ALLOW_THP", "0".to_owned())];
+        let mut process = self.start(&small_pages, &[])?;
         let request = self.request(self.case.endpoint, false);
-        // What a first connection costs is not an idle one's.
-        drop(generator::hold(process.address, &request, 16));
-        std::thread::sleep(SETTLE);
+        // What is there once, however many connections come, has to be in use before: caches, and
+        // each of the receive buffers.
+        let group = Group { request: request.clone(), connections: 64, reconnect: false };
+        let mut generator = Generator::connect(process.address, &[group], None)?;
+        generator.run_requests(IN_USE, IN_USE_LIMIT)?;
+        drop(generator);
+        thread::sleep(SETTLE);
         let before = process.memory();
         let held = generator::hold(process.address, &request, self.options.idle_connections);
-        std::thread::sleep(SETTLE);
+        thread::sleep(SETTLE);
         let after = process.memory();
         let count = held.connections.len();
-        if let Some(failure) = &held.failure {
-            return Err(format!("{count} held, then {failure}").into());
+        if process.has_ended() {
+            return Err(format!("it ended at {count} connections").into());
+        }
+        if count < self.options.idle_connections.min(FEW) {
+            let failure = held.failure.unwrap_or_default();
+            return Err(format!("{count} held; {failure}").into());
         }
         let figures = Figures::from([
             (key::BYTES_PER_CONNECTION, (after as f64 - before as f64) / count as f64),
@@ -222,7 +245,7 @@ impl Run<'_> {
     }
 
     fn system_calls(&self) -> Result<Figures, Failure> {
-        let process = self.start(None, &[])?;
+        let process = self.start(&[], &[])?;
         let request = self.wrk_request();
         let scratch = self.places.scratch;
         wrk::run(process.address, request, self.options.warm_up, scratch, &[])?;
@@ -236,7 +259,7 @@ impl Run<'_> {
 
     fn instructions(&self) -> Result<Figures, Failure> {
         let under = counting::callgrind(self.places.scratch)?;
-        let process = self.start(None, &under)?;
+        let process = self.start(&[], &under)?;
         let request = self.request(self.case.endpoint, false);
         let group = Group { request, connections: 64, reconnect: false };
         let mut generator = Generator::connect(process.address, &[group], None)?;

@@ -37,8 +37,8 @@ pub struct Setting<'a> {
     pub scratch: &'a Path,
     /// The core it is bound to.
     pub core: usize,
-    /// Threads for blocking handlers, where the server takes that.
-    pub pool: Option<usize>,
+    /// More variables in its environment.
+    pub variables: &'a [(&'static str, String)],
     /// A program and its arguments to run the server under.
     pub under: &'a [String],
 }
@@ -65,12 +65,10 @@ impl Process {
             .args(serve)
             .env("WORKERS", "1")
             .envs(server.variables().iter().copied())
+            .envs(setting.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(&log)?);
-        if let Some(pool) = setting.pool {
-            command.env("POOL", pool.to_string());
-        }
         let mut process = Process { child: command.spawn()?, address };
         let started = Instant::now();
         while TcpStream::connect(address).is_err() {
@@ -130,6 +128,11 @@ impl Process {
         self.ids().iter().map(count).sum()
     }
 
+    /// Whether the server has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Ends the server: SIGTERM, and SIGKILL if that does not help.
     pub fn stop(self) {
         drop(self);
@@ -138,7 +141,7 @@ impl Process {
     fn end(&mut self) {
         self.signal(Signal::TERM);
         let started = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) {
+        while !self.has_ended() {
             if started.elapsed() > STOP_LIMIT {
                 self.signal(Signal::KILL);
                 let _ = self.child.wait();
@@ -150,7 +153,7 @@ impl Process {
 
     fn signal(&mut self, signal: Signal) {
         // Once it has been waited for, its number may be another's.
-        if !matches!(self.child.try_wait(), Ok(None)) {
+        if self.has_ended() {
             return;
         }
         if let Some(id) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
