@@ -327,7 +327,7 @@ impl Uring {
         // completion and a turn before the descriptor is free.
         drop(entry);
         completions.push(Completion { token: close.token, event: Event::Closed });
-        if !self.parked_accepts.is_empty() {
+        if !self.parked_accepts.is_empty() || !self.parked_files.is_empty() {
             self.retry_at = Some(Time::ZERO);
         }
     }
