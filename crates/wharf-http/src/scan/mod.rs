@@ -339,7 +339,8 @@ pub(crate) fn request_line<B: Block>(bytes: &[u8], from: usize) -> RequestLine {
     // What stands up to and including the space after the method is not the target's.
     let beyond = !(not_token ^ (not_token - 1));
     let not_target = (block.not_target() >> skip) & beyond;
-    let question = (block.question() >> skip) & beyond;
+    // No token has a `?`, so there is none before.
+    let question = block.question() >> skip;
     if not_target != 0 {
         let target_end = from + first::<B>(not_target);
         let question = question & (not_target ^ (not_target - 1));

@@ -3,7 +3,7 @@
 use crate::transcript::{self, Outcome};
 use crate::{case, inputs, oracle};
 use proptest::prelude::*;
-use wharf_http::{HeadLimits, RequestHead, Version};
+use wharf_http::{ChunkedDecoder, HeadLimits, RequestHead, Version};
 
 fn config() -> ProptestConfig {
     ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() }
@@ -47,6 +47,19 @@ proptest! {
         head.clear();
         let recycled = transcript::head_into(&mut head, &second, &limits, &[]);
         prop_assert_eq!(recycled, transcript::head(&second, &limits, &[]));
+    }
+
+    #[test]
+    fn a_recycled_decoder_remembers_nothing(
+        first in inputs::body(),
+        second in inputs::body(),
+        limits in inputs::chunked_limits(),
+    ) {
+        let mut decoder = ChunkedDecoder::new(limits.clone());
+        let _ = transcript::body_into(&mut decoder, &first, &[first.len() / 2]);
+        decoder.clear();
+        let recycled = transcript::body_into(&mut decoder, &second, &[]);
+        prop_assert_eq!(recycled, transcript::body(&second, &limits, &[]));
     }
 
     #[test]

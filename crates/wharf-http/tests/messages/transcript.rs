@@ -96,7 +96,15 @@ pub(crate) fn body(
     limits: &ChunkedLimits,
     ends: &[usize],
 ) -> (Outcome<Body>, Vec<u8>) {
-    let mut decoder = ChunkedDecoder::new(limits.clone());
+    body_into(&mut ChunkedDecoder::new(limits.clone()), bytes, ends)
+}
+
+/// The same with a decoder that has been used before.
+pub(crate) fn body_into(
+    decoder: &mut ChunkedDecoder,
+    bytes: &[u8],
+    ends: &[usize],
+) -> (Outcome<Body>, Vec<u8>) {
     let (mut data, mut at) = (Vec::new(), 0);
     for &end in ends.iter().chain([&bytes.len()]) {
         while at < end && !decoder.is_done() {
