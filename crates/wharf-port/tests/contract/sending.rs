@@ -10,6 +10,7 @@ on_every_backend![
     a_big_transfer_waits_for_its_reader,
     both_directions_at_once,
     a_gather_of_many_parts_arrives_whole,
+    a_gather_of_many_parts_waits_for_its_reader,
     a_gather_goes_on_where_it_was_sent_to,
     the_end_comes_behind_what_was_sent,
     what_was_sent_arrives_after_a_close,
@@ -108,6 +109,36 @@ fn a_gather_of_many_parts_arrives_whole(setup: &Setup) {
         });
         assert_same(&received, &all);
     }
+}
+
+/// More than the system holds, in parts so small that it is full between any two of them.
+fn a_gather_of_many_parts_waits_for_its_reader(setup: &Setup) {
+    let mut rig = setup.rig();
+    let (socket, mut client) = rig.pair();
+    let part = 100;
+    let all = Bytes::from(pattern(0, setup.amount(150_000, 5_000) * part));
+    let mut gather = gather(b"", (0..all.len()).step_by(part).map(|at| all.slice(at..at + part)));
+    let mut received = Vec::new();
+    while gather.remaining() > 0 {
+        let send = rig.send(socket, gather);
+        let mut turns = 0;
+        let event = rig.until("a send's end", |rig| {
+            turns += 1;
+            if turns > 2 {
+                // Only when nothing more fits, and then a little.
+                received.extend(client.receive_at_most(50_000));
+            }
+            rig.take(send.token)
+        });
+        let Event::Sent { gather: back, result } = event else { panic!("{event:?}") };
+        gather = back;
+        gather.advance(result.unwrap());
+    }
+    rig.until("the rest", |_| {
+        received.extend(client.receive());
+        (received.len() >= all.len()).then_some(())
+    });
+    assert_same(&received, &all);
 }
 
 /// Advanced by hand into its middle, again and again.
