@@ -128,7 +128,9 @@ pub(crate) fn dispatch<J: Job>(job: &mut J, bytes: &[u8], terms: &J::Terms) -> J
     #[cfg(target_arch = "x86_64")]
     {
         // What is smaller than a block is better off with a smaller block.
-        if x86::has_avx2() {
+        // Bytes that do not fill a block would have to be copied into one: a narrower one is
+        // three times as fast.
+        if bytes.len() >= avx2::Wide::WIDTH && x86::has_avx2() {
             // SAFETY: the machine has what the function is compiled for.
             return unsafe { x86::run_wide(job, bytes, terms) };
         }
