@@ -56,13 +56,18 @@ impl Pool {
         // A worker counts itself idle, then looks at the queue; here the queue is filled, then the
         // count looked at. The fences keep both orders, so at least one side sees the other.
         fence(Ordering::SeqCst);
+        self.call_worker(shared);
+        Ok(())
+    }
+
+    /// Wakes an idle thread, or starts one.
+    fn call_worker(&self, shared: &Arc<Shared>) {
         if self.idle.load(Ordering::Relaxed) > 0 {
             drop(self.sleep.lock().unwrap_or_else(PoisonError::into_inner));
             self.work.notify_one();
         } else {
             self.start_thread(shared);
         }
-        Ok(())
     }
 
     fn start_thread(&self, shared: &Arc<Shared>) {
@@ -80,12 +85,17 @@ impl Pool {
         }
     }
 
-    fn work(&self, shared: &Shared) {
+    fn work(&self, shared: &Arc<Shared>) {
         loop {
             while let Some(request) = self.queue.pop() {
+                // A thread counts as idle until it has woken, so of requests that came meanwhile
+                // some may have called on this thread alone. They must not wait for its handler.
+                if !self.queue.is_empty() {
+                    self.call_worker(shared);
+                }
                 run(shared, request);
             }
-            if !self.sleep_until_work() {
+            if !self.sleep_until_work() && self.queue.is_empty() {
                 break;
             }
         }
@@ -93,6 +103,11 @@ impl Pool {
         self.threads.fetch_sub(1, Ordering::Release);
         drop(guard);
         self.ended.notify_all();
+        // Who came after the last look at the queue may have found no room for another thread.
+        fence(Ordering::SeqCst);
+        if !self.queue.is_empty() {
+            self.call_worker(shared);
+        }
     }
 
     /// False: this thread should end.
@@ -115,6 +130,8 @@ impl Pool {
             }
         }
         self.idle.fetch_sub(1, Ordering::Relaxed);
+        // Whoever saw this thread idle has filled the queue before the look at it that follows.
+        fence(Ordering::SeqCst);
         go_on
     }
 

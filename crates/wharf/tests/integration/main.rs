@@ -8,5 +8,6 @@ mod connections;
 mod guestbook;
 mod limits;
 mod messages;
+mod pool;
 mod shutdown;
 mod support;

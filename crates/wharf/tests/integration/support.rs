@@ -151,6 +151,7 @@ impl Client {
                 true
             }
             Err(error) => match error.kind() {
+                ErrorKind::Interrupted => true,
                 ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => false,
                 _ => panic!("nothing comes: {error}"),
             },
