@@ -25,7 +25,7 @@ pub(super) struct Ring {
     /// Flags of an enter that sleeps, besides those of its deadline.
     sleep_flags: EnterFlags,
     /// Whether deadlines are points on `CLOCK_MONOTONIC` (Linux 6.12), else durations.
-    absolute: bool,
+    pub(super) absolute: bool,
     /// `Time::ZERO` on `CLOCK_MONOTONIC`, in nanoseconds.
     origin_nanos: u64,
     /// System calls made, ever.

@@ -283,6 +283,21 @@ fn a_wake_ends_a_sleep_and_costs_no_completion() {
 }
 
 #[test]
+fn a_deadline_is_kept_as_a_point_in_time_and_as_a_duration() {
+    let Some(mut rig) = Rig::new(&Config::default()) else { return };
+    for absolute in [rig.uring.ring.absolute, false] {
+        rig.uring.ring.absolute = absolute;
+        // The first wait may end early, by what the kernel has to tell about the beginning.
+        rig.settle();
+        for _ in 0..10 {
+            let until = Time::monotonic() + Duration::from_millis(3);
+            rig.wait(until);
+            assert!(rig.uring.now() >= until && rig.completions.is_empty());
+        }
+    }
+}
+
+#[test]
 fn what_was_accepted_before_the_cancel_is_delivered_before_the_end() {
     let Some(mut rig) = Rig::new(&Config::default()) else { return };
     rig.settle();
