@@ -167,7 +167,11 @@ impl Request {
 
     /// The path as it was sent, escapes and all (RFC 3986 section 3.3).
     pub fn path(&self) -> &str {
-        self.text(self.head.path())
+        match self.text(self.head.path()) {
+            // An absolute target may leave it out (RFC 9110 section 4.2.3).
+            "" => "/",
+            path => path,
+        }
     }
 
     /// What follows the `?`, as it was sent; empty if there is none.

@@ -767,6 +767,12 @@ fn route(request: &mut Request, cx: &Context) -> Plan {
     };
     request.method = method;
     match request.head.form() {
+        // RFC 9112 section 3.2.4: without a path this is how a proxy is asked for `OPTIONS *`.
+        TargetForm::Absolute
+            if request.method == Method::OPTIONS && request.head.path().is_empty() =>
+        {
+            return Plan::Answer(Routes::options());
+        }
         TargetForm::Origin | TargetForm::Absolute => {}
         TargetForm::Asterisk => return Plan::Answer(Routes::options()),
         TargetForm::Authority => {

@@ -84,6 +84,7 @@ fn paths_and_methods_are_told_apart(backend: Backend) {
         ("/n/x?q", "nested x"),
         ("/files/one/two", "one/two"),
         ("http://other.example/a", "get a"),
+        ("http://other.example", "root"),
     ] {
         let answer = client.get(path);
         assert_eq!((answer.status, answer.text()), (200, text), "{path}");
@@ -94,7 +95,12 @@ fn paths_and_methods_are_told_apart(backend: Backend) {
     let answer = client.send("OPTIONS /a HTTP/1.1\r\nhost: a\r\n\r\n").answer();
     assert_eq!((answer.status, answer.header("allow")), (204, Some("GET, POST, HEAD, OPTIONS")));
     assert_eq!(answer.header("content-length"), None, "RFC 9110 section 8.6: not with 204");
-    assert_eq!(client.send("OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n").answer().status, 204);
+    for target in ["*", "http://a"] {
+        let asked = format!("OPTIONS {target} HTTP/1.1\r\nhost: a\r\n\r\n");
+        let answer = client.send(asked).answer();
+        assert_eq!(answer.status, 204);
+        assert!(answer.header("allow").is_some_and(|allow| allow.contains("DELETE")), "of all");
+    }
     assert_eq!(client.send("CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n").answer().status, 501);
 
     let router = Router::new()
