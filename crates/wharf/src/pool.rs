@@ -1,8 +1,20 @@
 //! The worker pool: threads that run the handlers which may block.
 //!
 //! Requests come as pointers through a bounded queue and go back, answered, through the mailbox of
-//! their shard. Threads start when nobody is idle and end when idle for long. Neither way takes a
-//! lock unless a thread sleeps.
+//! their shard. Threads start when nobody is there to take a request and end when idle for long.
+//! Neither way takes a lock unless a thread sleeps.
+//!
+//! ```text
+//!   start ──► searching ──took one──► running
+//!                │  ▲ ▲                  │
+//!    queue empty │  │ └──── answered ────┘
+//!                ▼  │ woken
+//!              sleeping ──idle for long──► end
+//! ```
+//!
+//! No request is left behind, because whoever stops searching looks at the queue once more: a
+//! thread that took a request calls on another one if more wait, and a thread that goes to sleep
+//! looks before it does. So who submits need not call on anybody while a thread searches.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -22,9 +34,11 @@ pub(crate) struct Pool {
     /// Threads there may be. 0: only [`Pool::run_one`] runs anything.
     max_threads: usize,
     threads: AtomicUsize,
-    /// Threads that sleep, or are about to and will look at the queue once more.
-    idle: AtomicUsize,
-    /// Held only to go to sleep and to wake.
+    /// Threads that are about to look at the queue.
+    searching: AtomicUsize,
+    /// Threads that sleep.
+    sleeping: AtomicUsize,
+    /// Held only to go to sleep, to wake, and to end.
     sleep: Mutex<()>,
     work: Condvar,
     /// A thread has ended.
@@ -38,7 +52,8 @@ impl Pool {
             queue: ArrayQueue::new(queue),
             max_threads,
             threads: AtomicUsize::new(0),
-            idle: AtomicUsize::new(0),
+            searching: AtomicUsize::new(0),
+            sleeping: AtomicUsize::new(0),
             sleep: Mutex::new(()),
             work: Condvar::new(),
             ended: Condvar::new(),
@@ -53,16 +68,20 @@ impl Pool {
         request: Box<Request>,
     ) -> Result<(), Box<Request>> {
         self.queue.push(request)?;
-        // A worker counts itself idle, then looks at the queue; here the queue is filled, then the
-        // count looked at. The fences keep both orders, so at least one side sees the other.
-        fence(Ordering::SeqCst);
         self.call_worker(shared);
         Ok(())
     }
 
-    /// Wakes an idle thread, or starts one.
+    /// Sees to it that somebody looks at the queue, after it was filled or found not to be empty.
+    ///
+    /// Here the queue is filled, then the counts are read; a thread changes the counts, then looks
+    /// at the queue. The fences keep both orders, so at least one side sees the other.
     fn call_worker(&self, shared: &Arc<Shared>) {
-        if self.idle.load(Ordering::Relaxed) > 0 {
+        fence(Ordering::SeqCst);
+        if self.searching.load(Ordering::Relaxed) > 0 {
+            return;
+        }
+        if self.sleeping.load(Ordering::Relaxed) > 0 {
             drop(self.sleep.lock().unwrap_or_else(PoisonError::into_inner));
             self.work.notify_one();
         } else {
@@ -75,11 +94,13 @@ impl Pool {
             (threads < self.max_threads).then_some(threads + 1)
         });
         let Ok(number) = counted else { return };
+        self.searching.fetch_add(1, Ordering::Relaxed);
         let shared = shared.clone();
         let started = thread::Builder::new()
             .name(format!("wharf-worker-{number}"))
             .spawn(move || shared.pool.work(&shared));
         if let Err(error) = started {
+            self.searching.fetch_sub(1, Ordering::Relaxed);
             self.threads.fetch_sub(1, Ordering::Relaxed);
             tracing::warn!("a worker thread could not be started: {error}");
         }
@@ -88,14 +109,16 @@ impl Pool {
     fn work(&self, shared: &Arc<Shared>) {
         loop {
             while let Some(request) = self.queue.pop() {
-                // A thread counts as idle until it has woken, so of requests that came meanwhile
-                // some may have called on this thread alone. They must not wait for its handler.
+                self.stop_searching();
                 if !self.queue.is_empty() {
                     self.call_worker(shared);
                 }
-                run(shared, request);
+                let request = run(shared, request);
+                // Before the answer is out: the request that follows it finds this thread.
+                self.searching.fetch_add(1, Ordering::Relaxed);
+                deliver(shared, request);
             }
-            if !self.sleep_until_work() && self.queue.is_empty() {
+            if !self.sleep_until_work() {
                 break;
             }
         }
@@ -103,35 +126,43 @@ impl Pool {
         self.threads.fetch_sub(1, Ordering::Release);
         drop(guard);
         self.ended.notify_all();
-        // Who came after the last look at the queue may have found no room for another thread.
+        // Who found nobody to call on and no room for another thread counted on this one.
         fence(Ordering::SeqCst);
         if !self.queue.is_empty() {
             self.call_worker(shared);
         }
     }
 
-    /// False: this thread should end.
+    /// After this the queue has to be looked at once more.
+    fn stop_searching(&self) {
+        self.searching.fetch_sub(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Returns searching again, or false: this thread should end.
     fn sleep_until_work(&self) -> bool {
         let mut guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
-        self.idle.fetch_add(1, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        let mut go_on = true;
-        while self.queue.is_empty() {
-            if self.closed.load(Ordering::Relaxed) {
-                go_on = false;
-                break;
-            }
-            let (returned, timeout) =
+        self.sleeping.fetch_add(1, Ordering::Relaxed);
+        self.stop_searching();
+        let mut timed_out = false;
+        while self.queue.is_empty() && !self.closed.load(Ordering::Relaxed) && !timed_out {
+            let waited =
                 self.work.wait_timeout(guard, IDLE).unwrap_or_else(PoisonError::into_inner);
-            guard = returned;
-            if timeout.timed_out() && self.queue.is_empty() {
-                go_on = false;
-                break;
-            }
+            guard = waited.0;
+            timed_out = waited.1.timed_out();
         }
-        self.idle.fetch_sub(1, Ordering::Relaxed);
-        // Whoever saw this thread idle has filled the queue before the look at it that follows.
-        fence(Ordering::SeqCst);
+        // In this order, so that no moment finds this thread in neither count.
+        self.searching.fetch_add(1, Ordering::Relaxed);
+        self.sleeping.fetch_sub(1, Ordering::Relaxed);
+        if !self.queue.is_empty() {
+            return true;
+        }
+        self.stop_searching();
+        // Who still counted on this thread has filled the queue by now.
+        let go_on = !self.queue.is_empty();
+        if go_on {
+            self.searching.fetch_add(1, Ordering::Relaxed);
+        }
         go_on
     }
 
@@ -140,7 +171,7 @@ impl Pool {
     pub(crate) fn run_one(&self, shared: &Shared) -> bool {
         match self.queue.pop() {
             Some(request) => {
-                run(shared, request);
+                deliver(shared, run(shared, request));
                 true
             }
             None => false,
@@ -180,8 +211,12 @@ impl Pool {
     }
 }
 
-fn run(shared: &Shared, mut request: Box<Request>) {
-    let reply = request.reply;
-    request.response = Some(shared.routes.target(reply.target).call(&request, &shared.counts));
-    shared.mailboxes[reply.shard].answer(request);
+fn run(shared: &Shared, mut request: Box<Request>) -> Box<Request> {
+    let target = shared.routes.target(request.reply.target);
+    request.response = Some(target.call(&request, &shared.counts));
+    request
+}
+
+fn deliver(shared: &Shared, request: Box<Request>) {
+    shared.mailboxes[request.reply.shard].answer(request);
 }
