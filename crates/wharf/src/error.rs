@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Configuration,
     /// The system refused something while starting or running.
     System,
+    /// A handler failed; answered with 500.
+    Handler,
     /// The request is at fault; answered with this status.
     Request(StatusCode),
 }
@@ -56,6 +58,21 @@ impl Error {
     /// ```
     pub fn request(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Error {
         Error::new(Kind::Request(status), message)
+    }
+
+    /// A handler's own failure: `source` is logged, and the client gets a `500` that tells nothing
+    /// of it.
+    ///
+    /// ```
+    /// use wharf::{Error, Request};
+    ///
+    /// fn motd(_: &Request) -> Result<String, Error> {
+    ///     std::fs::read_to_string("/etc/motd").map_err(Error::internal)
+    /// }
+    /// # let _ = motd;
+    /// ```
+    pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        Error::with_source(Kind::Handler, "a handler failed", source)
     }
 
     /// Whether an address could not be listened on, being in use or not this machine's.

@@ -136,7 +136,7 @@ impl IntoResponse for Error {
         if self.is_request() {
             return Response::message(self.status(), format!("{self}\n"));
         }
-        tracing::error!("a handler failed: {self}");
+        tracing::error!("{self}");
         Response::message(self.status(), "Internal Server Error\n")
     }
 }

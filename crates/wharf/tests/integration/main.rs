@@ -7,6 +7,7 @@ mod clients;
 mod connections;
 mod guestbook;
 mod limits;
+mod load;
 mod messages;
 mod pool;
 mod shutdown;

@@ -117,7 +117,8 @@ fn parameters_are_decoded_and_typed(backend: Backend) {
             let (id, name): (u8, &str) = (request.param("id")?, request.param("name")?);
             Ok(format!("{id} {name}"))
         })
-        .get("/wrong/{a}", |request| request.param::<String>("b"));
+        .get("/wrong/{a}", |request| request.param::<String>("b"))
+        .get("/failed", |_| -> Result<(), Error> { Err(Error::internal("the disk is full")) });
     let server = serve(backend, router);
     let mut client = Client::connect(&server);
     assert_eq!(client.get("/u/7/J%C3%B6rg%2FX").text(), "7 Jörg/X");
@@ -125,8 +126,10 @@ fn parameters_are_decoded_and_typed(backend: Backend) {
     assert_eq!(answer.status, 400);
     assert_eq!(answer.text(), "the path parameter \"id\" is not a whole number in range\n");
     assert_eq!(client.get("/u/7/%FF").status, 400, "not UTF-8");
-    let answer = client.get("/wrong/x");
-    assert_eq!((answer.status, answer.text()), (500, "Internal Server Error\n"));
+    for path in ["/wrong/x", "/failed"] {
+        let answer = client.get(path);
+        assert_eq!((answer.status, answer.text()), (500, "Internal Server Error\n"), "{path}");
+    }
 }
 
 fn bodies_of_every_framing_arrive(backend: Backend) {
