@@ -345,6 +345,25 @@ fn a_gather_of_many_parts_arrives_whole() {
     assert!(sends > 1, "the socket never filled, so the test is too small");
 }
 
+/// Only between two calls is it certain that some bytes are sent and the next ones find no room. A
+/// local pair takes each call whole or not at all.
+#[test]
+fn a_socket_that_is_full_between_two_calls_keeps_the_count() {
+    let (near, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    let near = socket2::Socket::from(near);
+    let mut gather = Gather::default();
+    for _ in 0..4096 {
+        gather.push(vec![b'x'; 512].into());
+    }
+    let sent = system::send(&near, &gather).unwrap();
+    assert!(sent.full && (1..gather.remaining()).contains(&sent.count));
+    drop(near);
+    let mut received = Vec::new();
+    far.read_to_end(&mut received).unwrap();
+    assert_eq!(received.len(), sent.count);
+}
+
 #[test]
 fn files_are_copied_where_the_kernel_does_not_send_them() {
     let path = std::env::temp_dir().join(format!("wharf-copied-{}", std::process::id()));
