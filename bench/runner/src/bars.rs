@@ -121,6 +121,16 @@ fn bars(report: &Report) -> Vec<Bar> {
             figures.at_most("idle", "wharf", key::BYTES_PER_CONNECTION, 300.0),
         ),
         bar(
+            "idle connections in one process",
+            "100,000",
+            figures.at_least("idle-many", "wharf", key::CONNECTIONS, 100_000.0),
+        ),
+        bar(
+            "p99 beside them",
+            "≤ 1.5 × with none idle",
+            figures.within("idle-many", "wharf", (key::P99_US, key::P99_NONE_IDLE_US), 1.5),
+        ),
+        bar(
             "system calls per request, 64 busy connections",
             "≤ 0.2",
             figures.at_most("system-calls", "wharf", key::SYSTEM_CALLS, 0.2),
@@ -144,6 +154,23 @@ impl Look<'_> {
     fn at_most(&self, case: &str, server: &str, key: &str, bar: f64) -> Option<(String, bool)> {
         let value = self.0.figure(case, server, key)?;
         Some((short(value), value <= bar))
+    }
+
+    fn at_least(&self, case: &str, server: &str, key: &str, bar: f64) -> Option<(String, bool)> {
+        let value = self.0.figure(case, server, key)?;
+        Some((short(value), value >= bar))
+    }
+
+    /// One figure of a server divided by another of it.
+    fn within(
+        &self,
+        case: &str,
+        server: &str,
+        (key, base): (&str, &str),
+        bar: f64,
+    ) -> Option<(String, bool)> {
+        let ratio = self.0.figure(case, server, key)? / self.0.figure(case, server, base)?;
+        Some((format!("{ratio:.2} ×"), ratio <= bar))
     }
 
     fn ratio(

@@ -37,7 +37,7 @@ pub fn build(servers: &[&Server], report: &mut Report) -> Vec<&'static str> {
         done.push(package);
         progress(&format!("building {package}"));
         let output = Command::new(&cargo)
-            .args(["build", "--release", "--locked", "--quiet", "-p", package])
+            .args(["build", "--release", "--quiet", "-p", package])
             .current_dir(workspace())
             .stdin(Stdio::null())
             .output();

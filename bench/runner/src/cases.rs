@@ -67,6 +67,12 @@ pub enum Load {
     },
     /// Connections that have had one answer and stay.
     Idle,
+    /// The same with more connections than a process may have descriptors, in one server, while
+    /// others ask at a fixed rate.
+    IdleMany {
+        /// Idle connections that are tried.
+        connections: usize,
+    },
     /// wrk, while the system calls are counted.
     SystemCalls,
     /// A bounded number of requests under callgrind.
@@ -135,6 +141,16 @@ pub const CASES: &[Case] = &[
         Endpoint::Plaintext,
         Load::Idle,
     ),
+    Case {
+        slow: true,
+        ..case(
+            "idle-many",
+            "100,000 idle connections and 8 workers, while 64 connections ask for the short text \
+             at a fixed rate",
+            Endpoint::Plaintext,
+            Load::IdleMany { connections: 100_000 },
+        )
+    },
     case(
         "system-calls",
         "system calls a request, 64 busy connections",

@@ -31,6 +31,8 @@ pub mod key {
     pub const BYTES_PER_CONNECTION: &str = "bytes_per_connection";
     /// Idle connections that were held.
     pub const CONNECTIONS: &str = "connections";
+    /// 99 in 100 requests took at most as long while no connection was idle.
+    pub const P99_NONE_IDLE_US: &str = "p99_none_idle_us";
     /// System calls of the server for each request.
     pub const SYSTEM_CALLS: &str = "system_calls";
     /// User-space instructions of the server for each request.

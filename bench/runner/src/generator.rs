@@ -1,5 +1,4 @@
-//! The harness's own load: closed loops of several kinds at once, open loops, and connections that
-//! only stay.
+//! The harness's own load: closed loops of several kinds at once, and open loops.
 //!
 //! In an open loop requests are due at fixed moments, whatever the server does. One that finds no
 //! free connection waits, and its latency counts from the moment at which it was due: a server
@@ -374,57 +373,8 @@ fn nanoseconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_nanos()).unwrap_or(u32::MAX)
 }
 
-/// Connections that have had one answer and stay.
-#[derive(Debug)]
-pub struct Held {
-    /// The connections; dropping them closes them.
-    pub connections: Vec<TcpStream>,
-    /// Why there are not more.
-    pub failure: Option<String>,
-}
-
-/// Opens connections one after another, asks once on each, and holds them. A few may fail.
-pub fn hold(address: SocketAddr, request: &[u8], count: usize) -> Held {
-    const FAILURES: usize = 5;
-    let mut held = Held { connections: Vec::with_capacity(count), failure: None };
-    let mut failures = 0;
-    let mut number = 0;
-    while held.connections.len() < count {
-        match hold_one(address, request, number) {
-            Ok(stream) => held.connections.push(stream),
-            Err(error) => {
-                failures += 1;
-                held.failure = Some(format!("{failures} broken, the last by: {error}"));
-                if failures == FAILURES {
-                    break;
-                }
-            }
-        }
-        number += 1;
-    }
-    held
-}
-
-fn hold_one(address: SocketAddr, request: &[u8], number: u32) -> io::Result<TcpStream> {
-    const LIMIT: Duration = Duration::from_secs(2);
-    let socket = socket_from(number)?;
-    socket.connect_timeout(&address.into(), LIMIT)?;
-    let mut stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.write_all(request)?;
-    let mut answer = Answer::default();
-    let mut piece = [0; 4096];
-    loop {
-        match stream.read(&mut piece)? {
-            0 => return Err(ErrorKind::UnexpectedEof.into()),
-            count if answer.feed(&piece[..count])? => return Ok(stream),
-            _ => {}
-        }
-    }
-}
-
 /// A socket of one of many source addresses, so that ports do not run out.
-fn socket_from(number: u32) -> io::Result<Socket> {
+pub fn socket_from(number: u32) -> io::Result<Socket> {
     const LAST: u32 = 250;
     let [.., third, fourth] = [1 + number / LAST % 200, 1 + number % LAST].map(|byte| byte as u8);
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;

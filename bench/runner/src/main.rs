@@ -6,10 +6,12 @@ mod answer;
 mod bars;
 mod building;
 mod cases;
+mod chart;
 mod check;
 mod counting;
 mod figures;
 mod generator;
+mod idle;
 mod measure;
 mod options;
 mod process;
@@ -40,6 +42,10 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Failure> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((idle::COMMAND, rest)) = arguments.split_first().map(|(a, b)| (a.as_str(), b)) {
+        return idle::run(rest);
+    }
     let Some(options) = Options::read()? else { return Ok(()) };
     if options.list {
         SERVERS.iter().for_each(|server| println!("{:<16} {:?}", server.name, server.kind));

@@ -9,7 +9,8 @@ use crate::cases::{Case, Endpoint, Load};
 use crate::check::request;
 use crate::counting;
 use crate::figures::{Figures, key};
-use crate::generator::{self, Generator, Group};
+use crate::generator::{Generator, Group};
+use crate::idle::{self, Holders};
 use crate::options::Options;
 use crate::process::{CoreTime, CpuTime, Process, Setting};
 use crate::servers::{Kind, Server};
@@ -21,6 +22,10 @@ const POOL: usize = 128;
 const IN_USE: u64 = 20_000;
 /// How long they may take.
 const IN_USE_LIMIT: Duration = Duration::from_secs(30);
+/// Workers where there are more connections than one may have descriptors.
+const MANY_WORKERS: usize = 8;
+/// Requests a second beside those: few enough for any server.
+const MANY_RATE: u32 = 10_000;
 /// Fewer idle connections than these say nothing of what each costs.
 const FEW: usize = 1000;
 /// How long a server may settle before its memory is read.
@@ -49,6 +54,7 @@ pub fn measure(
         Load::Mix { sleepers, plain } => run.mix(sleepers, plain),
         Load::OpenLoop { connections } => run.open_loop(connections),
         Load::Idle => run.idle(),
+        Load::IdleMany { connections } => run.idle_many(connections),
         Load::SystemCalls => run.system_calls(),
         Load::Instructions => run.instructions(),
     }
@@ -222,7 +228,7 @@ impl Run<'_> {
         drop(generator);
         thread::sleep(SETTLE);
         let before = process.memory();
-        let held = generator::hold(process.address, &request, self.options.idle_connections);
+        let held = idle::hold(process.address, &request, self.options.idle_connections, 0);
         thread::sleep(SETTLE);
         let after = process.memory();
         let count = held.connections.len();
@@ -240,6 +246,39 @@ impl Run<'_> {
             (key::THREADS, process.threads() as f64),
         ]);
         // The server first: otherwise the client's ports would have to wait.
+        process.stop();
+        Ok(figures)
+    }
+
+    fn idle_many(&self, connections: usize) -> Result<Figures, Failure> {
+        let variables =
+            [("MIMALLOC_ALLOW_THP", "0".to_owned()), ("WORKERS", MANY_WORKERS.to_string())];
+        let process = self.start(&variables, &[])?;
+        let request = self.request(self.case.endpoint, false);
+        let group = Group { request, connections: 64, reconnect: false };
+        let rate = self.options.rate.min(MANY_RATE);
+        let mut generator = Generator::connect(process.address, &[group], Some(rate))?;
+        generator.run(self.options.warm_up)?;
+        let p99 = |generator: &mut Generator| -> Result<f64, Failure> {
+            generator.reset();
+            generator.run(self.options.seconds)?;
+            Ok(generator.seen(self.options.seconds)[0].latencies_us[1])
+        };
+        let none_idle = p99(&mut generator)?;
+        let before = process.memory();
+        let path = self.case.endpoint.path(self.server.plaintext);
+        let holders = Holders::start(process.address, path, connections)?;
+        thread::sleep(SETTLE);
+        let held = holders.connections as f64;
+        let figures = Figures::from([
+            (key::CONNECTIONS, held),
+            (key::P99_NONE_IDLE_US, none_idle),
+            (key::P99_US, p99(&mut generator)?),
+            (key::MEMORY_BYTES, process.memory() as f64),
+            (key::BYTES_PER_CONNECTION, (process.memory() as f64 - before as f64) / held),
+            (key::THREADS, process.threads() as f64),
+        ]);
+        drop(generator);
         process.stop();
         Ok(figures)
     }

@@ -12,6 +12,7 @@ use crate::Failure;
 use crate::bars;
 use crate::building::workspace;
 use crate::cases::{CASES, Case, Load};
+use crate::chart;
 use crate::figures::{Figures, Median, key, median};
 use crate::options::Options;
 use crate::servers::{Kind, SERVERS, Server};
@@ -113,13 +114,22 @@ impl Report {
         Some(rows.iter().find(|row| row.server == server)?.median(key)?.median)
     }
 
-    /// Prints the report and writes `report.md` and `report.json` into a folder.
+    /// One of the facts of the run.
+    pub fn fact(&self, wanted: &str) -> &str {
+        self.facts.iter().find(|(name, _)| *name == wanted).map_or("", |(_, value)| value)
+    }
+
+    /// Prints the report and writes `report.md`, `report.json` and, if the run has what it shows,
+    /// `chart.svg` into a folder.
     pub fn write(&self, folder: &Path) -> Result<(), Failure> {
         let markdown = self.markdown()?;
         println!("{markdown}");
         fs::create_dir_all(folder)?;
         fs::write(folder.join("report.md"), &markdown)?;
         fs::write(folder.join("report.json"), serde_json::to_string_pretty(&self.json())?)?;
+        if let Some(chart) = chart::svg(self)? {
+            fs::write(folder.join("chart.svg"), chart)?;
+        }
         eprintln!("written to {}", folder.display());
         Ok(())
     }
@@ -301,6 +311,14 @@ fn columns(load: Load) -> Vec<Column> {
         Load::Idle => {
             all.push(column("bytes/connection", key::BYTES_PER_CONNECTION, Range(0, 1.0)));
             all.push(column("connections", key::CONNECTIONS, Plain(0, 1.0)));
+            all.push(column("MiB with them", key::MEMORY_BYTES, Plain(1, 1_048_576.0)));
+            all.push(column("threads", key::THREADS, Plain(0, 1.0)));
+        }
+        Load::IdleMany { .. } => {
+            all.push(column("p99 µs", key::P99_US, Range(0, 1.0)));
+            all.push(column("with none idle", key::P99_NONE_IDLE_US, Range(0, 1.0)));
+            all.push(column("connections", key::CONNECTIONS, Plain(0, 1.0)));
+            all.push(column("bytes/connection", key::BYTES_PER_CONNECTION, Plain(0, 1.0)));
             all.push(column("MiB with them", key::MEMORY_BYTES, Plain(1, 1_048_576.0)));
             all.push(column("threads", key::THREADS, Plain(0, 1.0)));
         }
