@@ -19,6 +19,7 @@ on_every_backend! {
     a_slow_reader_gets_every_byte,
     many_connections_are_served_at_once,
     two_shards_serve_one_address,
+    ipv6_is_served_and_ipv4_beside_it,
 }
 
 fn number(request: &Request) -> String {
@@ -196,4 +197,19 @@ fn two_shards_serve_one_address(backend: Backend) {
     }
     let threads = threads.lock().unwrap();
     assert_eq!(threads.iter().collect::<Vec<_>>(), ["wharf-shard-0", "wharf-shard-1"]);
+}
+
+fn ipv6_is_served_and_ipv4_beside_it(backend: Backend) {
+    let server = match wharf::Server::bind("[::]:0") {
+        Ok(server) => server.backend(backend).shards(2),
+        Err(error) => return println!("not run: this machine has no IPv6: {error}"),
+    };
+    let router = Router::new().get("/", |request| request.peer().ip().to_canonical().to_string());
+    let server = server.start(router).unwrap();
+    let port = server.local_address().port();
+    for address in ["::1", "127.0.0.1"] {
+        let ip: std::net::IpAddr = address.parse().unwrap();
+        let mut client = Client::connect_to((ip, port).into());
+        assert_eq!(client.get("/").text(), address);
+    }
 }
