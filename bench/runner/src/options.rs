@@ -42,9 +42,9 @@ Measures Wharf beside its peers.
     cargo run --release -- [OPTIONS]
 
     --only A,B             these servers alone (default: all)
-    --cases A,B            these cases alone (default: all but `instructions`)
+    --cases A,B            these cases alone (default: all but `instructions` and `idle-many`)
     --seconds N            length of a measurement (default 5)
-    --rounds N             repetitions (default 5)
+    --rounds N             repetitions (default 3)
     --quick                1 round of 1 second
     --rate N               requests a second of the open loop (default 30000)
     --idle-connections N   connections of the case `idle` (default 10000)
@@ -63,7 +63,7 @@ impl Options {
             cases: Vec::new(),
             seconds: Duration::from_secs(5),
             warm_up: Duration::from_secs(1),
-            rounds: 5,
+            rounds: 3,
             rate: 30_000,
             idle_connections: 10_000,
             server_core: 0,
