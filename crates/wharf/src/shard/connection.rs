@@ -180,7 +180,13 @@ impl Connection {
         cx: &mut Context,
     ) {
         self.receiving = Receiving::Nothing;
-        let Some(reading) = &mut self.reading else { return };
+        let Some(reading) = &mut self.reading else {
+            // The request was answered without its body.
+            return match result {
+                Ok(0) => self.end_of_stream(cx),
+                _ => self.arm_receive(cx),
+            };
+        };
         if let Some(surplus) = reading.assembly.put_block(block) {
             self.pending.push(View::Joined(Bytes::from(surplus)));
         }
