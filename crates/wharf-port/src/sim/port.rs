@@ -61,6 +61,13 @@ pub(super) struct Entry {
     pub(super) done: VecDeque<Done>,
 }
 
+impl Entry {
+    /// Whether something may be handed out now.
+    pub(super) fn has_due(&self, now: Time) -> bool {
+        self.done.front().is_some_and(|first| first.due <= now)
+    }
+}
+
 /// What a socket stands for.
 #[derive(Clone, Copy)]
 pub(super) enum Place {

@@ -250,11 +250,8 @@ impl Simulated {
         let shared = self.world.clone();
         let mut world = shared.borrow_mut();
         let now = world.now();
-        let due = |sockets: &slotmap::SlotMap<Socket, super::port::Entry>, socket: Socket| {
-            sockets[socket].done.front().is_some_and(|first| first.due <= now)
-        };
         let mut ready: Vec<Socket> = self.finished.iter().copied().collect();
-        ready.retain(|&socket| due(&self.sockets, socket));
+        ready.retain(|&socket| self.sockets[socket].has_due(now));
         ready.reverse();
         let shuffle = world.faults.shuffle;
         let some = shuffle && world.random.bool();
@@ -264,7 +261,7 @@ impl Simulated {
             let at = if shuffle { world.random.usize(..ready.len()) } else { ready.len() - 1 };
             let socket = ready[at];
             self.hand_out_first(socket, completions, &mut world);
-            if !self.sockets.contains_key(socket) || !due(&self.sockets, socket) {
+            if !self.sockets.get(socket).is_some_and(|entry| entry.has_due(now)) {
                 ready.swap_remove(at);
             }
         }
