@@ -279,6 +279,7 @@ fn framing_fields_of_a_handler_are_wharfs_own(backend: Backend) {
                 .header("x-mine", "kept")
         })
         .get("/close", |_| Response::text("bye").header("connection", "close"))
+        .get("/odd", |_| Response::text("").header("x-odd", "\t spaced \u{e9} "))
         .get("/date", |_| Response::text("").header("date", "Thu, 01 Jan 1970 00:00:00 GMT"));
     let server = serve(backend, router);
     let mut client = Client::connect(&server);
@@ -286,6 +287,7 @@ fn framing_fields_of_a_handler_are_wharfs_own(backend: Backend) {
     assert_eq!(answer.text(), "truth");
     assert_eq!(answer.header("transfer-encoding"), None);
     assert_eq!(answer.header("x-mine"), Some("kept"));
+    assert_eq!(client.get("/odd").header("x-odd"), Some("spaced \u{e9}"), "odd, but a value");
     let answer = client.get("/date");
     assert_eq!(answer.head.matches("GMT").count(), 1, "the handler's own date is the only one");
     assert_eq!(client.get("/close").header("connection"), Some("close"));
