@@ -341,13 +341,16 @@ impl Iocp {
         // that is taken until its one packet arrives, which is this.
         let place = unsafe { Place::of(overlapped) };
         let operation = place.operation();
-        // Zero is STATUS_SUCCESS; other words are translated by Winsock.
-        let outcome = if packet.Internal == 0 {
-            Ok(packet.dwNumberOfBytesTransferred)
+        let flight = &self.operations[operation];
+        let bytes = packet.dwNumberOfBytesTransferred;
+        let was_sending = matches!(flight.kind, Kind::Send(_) | Kind::SendFile(_));
+        // Zero is STATUS_SUCCESS; other words are translated by Winsock. A send that was cancelled
+        // half-way has sent what it says: the peer has these bytes.
+        let outcome = if packet.Internal == 0 || flight.cancelled && was_sending && bytes > 0 {
+            Ok(bytes)
         } else {
-            let socket = self.operations[operation].socket;
             // SAFETY: the packet says that the operation, one of this socket's, is complete.
-            unsafe { system::outcome(&self.sockets[socket].socket, overlapped.as_ptr()) }
+            unsafe { system::outcome(&self.sockets[flight.socket].socket, overlapped.as_ptr()) }
         };
         self.step(operation, Some(place), outcome, completions);
         true

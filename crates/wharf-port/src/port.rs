@@ -432,6 +432,8 @@ impl Port {
 
     /// Asks for an operation to end. It completes as usual: cancelled, or as it would have anyway.
     /// An operation that has completed already is left alone.
+    ///
+    /// Cancel a send only to close its socket: Windows does not promise to say how much of it went.
     pub fn cancel(&mut self, operation: Operation) {
         each!(mut self, port => port.cancel(operation))
     }

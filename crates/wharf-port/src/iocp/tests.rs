@@ -311,3 +311,45 @@ fn an_accept_that_lacks_sockets_pauses_and_one_without_a_listener_ends() {
     assert_eq!(why.raw_os_error(), Some(WSAENOTSOCK));
     assert_eq!(rig.port.places.taken(), 0);
 }
+
+#[test]
+fn a_send_that_is_cancelled_half_way_says_how_much_went() {
+    let mut rig = Rig::new(&small());
+    let (mut peer, socket) = rig.connect();
+    rig.port.sockets[socket].socket.set_send_buffer_size(64 * 1024).unwrap();
+    let full: bytes::Bytes = vec![7; 1 << 20].into();
+    let mut sent = 0;
+    // Sends until one stays in flight, then takes it back.
+    let last = loop {
+        assert!(sent < 64 << 20, "the system buffers without end");
+        let mut gather = Box::new(Gather::default());
+        gather.push(full.clone());
+        let operation = rig.port.send(socket, gather, SEND);
+        let mut completions = Vec::new();
+        rig.port
+            .wait(&mut completions, Some(Time::monotonic() + Duration::from_millis(100)))
+            .unwrap();
+        match completions.pop() {
+            Some(Completion { event: Event::Sent { result, .. }, .. }) => sent += result.unwrap(),
+            Some(other) => panic!("{other:?}"),
+            None => break operation,
+        }
+    };
+    // Makes room for a part of it, which the system uses or not.
+    let mut received = vec![0; 100_000];
+    peer.read_exact(&mut received).unwrap();
+    rig.port.cancel(last);
+    let taken_back = rig.find(|completion| match completion.event {
+        Event::Sent { result, .. } => Some(result),
+        _ => None,
+    });
+    match taken_back {
+        Ok(count) => sent += count,
+        Err(Failure::Cancelled) => {}
+        Err(Failure::Io(error)) => panic!("{error}"),
+    }
+    rig.port.close(socket, false, CLOSE);
+    rig.find(|completion| matches!(completion.event, Event::Closed).then_some(()));
+    peer.read_to_end(&mut received).unwrap();
+    assert_eq!(received.len(), sent);
+}
