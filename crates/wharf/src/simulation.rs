@@ -92,6 +92,7 @@ impl Simulation {
         assert_eq!(left.leased_blocks, 0, "leases: {left:?}");
         assert_eq!(left.sockets, 0, "sockets: {left:?}");
         assert_eq!(self.network.descriptors(), 0, "descriptors");
+        assert!(self.shard.has_no_timers(), "timers");
     }
 }
 

@@ -143,6 +143,15 @@ impl Shard {
         self.cx.port.counters()
     }
 
+    /// Whether the wheel, turned to its end, holds nothing and knows of no live connection.
+    #[cfg(test)]
+    pub(crate) fn has_no_timers(&mut self) -> bool {
+        let mut due = Vec::new();
+        self.wheel.expire(Time::FAR, &mut due);
+        let live = due.iter().any(|&key| self.connections.contains_key(key));
+        !live && self.wheel.next_expiry().is_none()
+    }
+
     /// One turn. Returns what was drained, when all is.
     pub(crate) fn turn(&mut self) -> io::Result<Option<Drained>> {
         let mut completions = std::mem::take(&mut self.completions);
