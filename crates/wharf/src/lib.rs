@@ -88,7 +88,7 @@ mod statistics;
 mod zero_copy;
 
 pub use error::Error;
-pub use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
+pub use http::{Extensions, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 pub use into_response::IntoResponse;
 pub use limits::Limits;
 pub use request::{AsHeaderName, FromParam, Request};

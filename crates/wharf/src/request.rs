@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, Method, StatusCode, Version};
+use http::{Extensions, HeaderName, Method, StatusCode, Version};
 use percent_encoding::percent_decode;
 use smallvec::SmallVec;
 use wharf_http::{RequestHead, Span};
@@ -45,6 +45,8 @@ pub struct Request {
     /// Their names in the same order.
     pub(crate) names: Option<Arc<[Box<str>]>>,
     pub(crate) peer: Option<SocketAddr>,
+    /// What hooks have attached.
+    pub(crate) extensions: Extensions,
     /// The head's bytes while it is not whole, if it did not come in one piece.
     pub(crate) partial: Vec<u8>,
     pub(crate) reply: ReplyTo,
@@ -153,6 +155,7 @@ impl Request {
             parameters: SmallVec::new(),
             names: None,
             peer: None,
+            extensions: Extensions::new(),
             partial: Vec::new(),
             reply: ReplyTo::default(),
             reservation: Reservation::default(),
@@ -288,6 +291,30 @@ impl Request {
         self.peer.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 
+    /// What hooks have attached to the request, by type: who the user is, say. A handler's state is
+    /// better captured by its closure: what is here may be missing, what a closure has is not.
+    ///
+    /// ```
+    /// use wharf::{Request, StatusCode};
+    ///
+    /// #[derive(Clone)]
+    /// struct User(String);
+    ///
+    /// fn hello(request: &Request) -> Result<String, StatusCode> {
+    ///     let User(name) = request.extensions().get().ok_or(StatusCode::UNAUTHORIZED)?;
+    ///     Ok(format!("Hello, {name}!\n"))
+    /// }
+    /// # let _ = hello;
+    /// ```
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// What is attached to the request, for a hook to add to. It is gone with the request.
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.extensions
+    }
+
     fn text(&self, span: Span) -> &str {
         // The parser admits only ASCII where this is used.
         std::str::from_utf8(span.of(self.bytes.as_slice())).unwrap_or_default()
@@ -325,6 +352,7 @@ impl Request {
         self.body = Body::Empty;
         self.parameters.clear();
         self.names = None;
+        self.extensions.clear();
         self.partial.clear();
         self.reservation = Reservation::default();
         self.response = None;
@@ -395,3 +423,19 @@ from_param!("a number": f32, f64);
 from_param!("true or false": bool);
 from_param!("a single character": char);
 from_param!("an IP address": std::net::IpAddr, std::net::Ipv4Addr, std::net::Ipv6Addr);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hooks_attached_is_gone_with_the_request() {
+        let mut request = Request::blank();
+        let attached = Arc::new("somebody");
+        request.extensions_mut().insert(attached.clone());
+        assert_eq!(request.extensions().get::<Arc<&str>>(), Some(&attached));
+        request.recycle();
+        assert_eq!(request.extensions().get::<Arc<&str>>(), None);
+        assert_eq!(Arc::strong_count(&attached), 1);
+    }
+}
