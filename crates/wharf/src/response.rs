@@ -1,12 +1,14 @@
 //! What a handler answers.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::fmt;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{StatusCode, header::InvalidHeaderName, header::InvalidHeaderValue};
 use smallvec::SmallVec;
+use wharf_port::FileRange;
 
 use crate::error::{Error, Kind};
 
@@ -27,8 +29,31 @@ use crate::error::{Error, Kind};
 pub struct Response {
     status: StatusCode,
     fields: Fields,
-    body: Bytes,
+    body: Body,
     invalid: bool,
+}
+
+/// Where the bytes of an answer's body come from.
+pub(crate) enum Body {
+    Whole(Bytes),
+    /// Pieces whose lengths are known, in order.
+    Parts(VecDeque<Part>),
+}
+
+/// A piece of a body.
+pub(crate) enum Part {
+    Bytes(Bytes),
+    /// Sent through the kernel. Not empty.
+    File(FileRange),
+}
+
+impl Part {
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Part::Bytes(bytes) => bytes.len() as u64,
+            Part::File(range) => range.length,
+        }
+    }
 }
 
 /// Two fields are what most answers have: a content type and one more.
@@ -41,7 +66,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 impl Response {
     /// An answer without fields and without a body.
     pub fn new(status: StatusCode) -> Response {
-        Response { status, fields: Fields::new(), body: Bytes::new(), invalid: false }
+        Response { status, fields: Fields::new(), body: Body::Whole(Bytes::new()), invalid: false }
     }
 
     /// `200 OK` with a plain text.
@@ -135,7 +160,14 @@ impl Response {
     /// The same answer with this body. The bytes are not copied: a `&'static str`, a `String`, a
     /// `Vec<u8>` and [`Bytes`] go out as they are.
     pub fn body(mut self, body: impl Into<Bytes>) -> Response {
-        self.body = body.into();
+        self.body = Body::Whole(body.into());
+        self
+    }
+
+    /// The same answer with a body of pieces.
+    #[cfg_attr(not(test), expect(dead_code, reason = "files are answered with this next"))]
+    pub(crate) fn parts(mut self, parts: VecDeque<Part>) -> Response {
+        self.body = Body::Parts(parts);
         self
     }
 
@@ -149,9 +181,13 @@ impl Response {
         self.fields.iter().map(|(name, value)| (name, value))
     }
 
-    /// The body's bytes.
-    pub fn body_bytes(&self) -> &Bytes {
-        &self.body
+    /// The body, if it is whole in memory: not a file's, and not one that is produced while it is
+    /// sent.
+    pub fn body_bytes(&self) -> Option<&Bytes> {
+        match &self.body {
+            Body::Whole(bytes) => Some(bytes),
+            Body::Parts(_) => None,
+        }
     }
 
     /// An answer of Wharf's own: a status and one line of text.
@@ -176,8 +212,16 @@ impl Response {
         self
     }
 
-    pub(crate) fn into_body(self) -> Bytes {
+    pub(crate) fn into_body(self) -> Body {
         self.body
+    }
+
+    /// The body's length in bytes, as far as it is known.
+    pub(crate) fn body_len(&self) -> Option<u64> {
+        match &self.body {
+            Body::Whole(bytes) => Some(bytes.len() as u64),
+            Body::Parts(parts) => Some(parts.iter().map(Part::len).sum()),
+        }
     }
 }
 
@@ -186,7 +230,7 @@ impl fmt::Debug for Response {
         f.debug_struct("Response")
             .field("status", &self.status)
             .field("fields", &self.fields)
-            .field("body", &format_args!("{} bytes", self.body.len()))
+            .field("body_len", &self.body_len())
             .finish()
     }
 }

@@ -6,18 +6,22 @@
 //! operation, no lease, no reserved byte. `WHARF_SEED=n` replays one seed, `WHARF_SEEDS=n` runs so
 //! many instead of 250 a test.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::fs::File;
+use std::io::Write as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fastrand::Rng;
 use wharf_port::sim::{Faults, Network, Peer};
-use wharf_port::{Listener, Time};
+use wharf_port::{FileRange, Listener, Time};
 
+use crate::response::Part;
 use crate::shard::{self, Shard};
 use crate::shared::Shared;
-use crate::{Limits, Request, Response, Router, get, post};
+use crate::{Limits, Request, Response, Router, StatusCode, get, post};
 
 const DATE_LEN: usize = "Sun, 06 Nov 1994 08:49:37 GMT".len();
 /// More turns than any run takes, so that one which hangs fails.
@@ -37,8 +41,25 @@ fn echo(request: &Request) -> Response {
     Response::text(request.body_bytes())
 }
 
+/// Text, a part of a file, a large text, and another part of the file.
+fn parts() -> VecDeque<Part> {
+    const FILE_BYTES: usize = 40_000;
+    static FILE: OnceLock<Arc<File>> = OnceLock::new();
+    let file = FILE.get_or_init(|| {
+        let mut file = tempfile::tempfile().expect("there is room");
+        let bytes: Vec<u8> = (0..FILE_BYTES).map(|at| b'a' + (at % 23) as u8).collect();
+        file.write_all(&bytes).expect("there is room");
+        Arc::new(file)
+    });
+    let range = |offset, length| Part::File(FileRange { file: file.clone(), offset, length });
+    let large = "y".repeat(70_000);
+    [Part::Bytes("x".into()), range(7, 30_000), Part::Bytes(large.into()), range(39_999, 1)].into()
+}
+
 fn router() -> Router {
     Router::new()
+        .route("/parts/inline", get(|_| Response::new(StatusCode::OK).parts(parts())).inline())
+        .get("/parts/pooled", |_| Response::new(StatusCode::OK).parts(parts()))
         .route("/inline/{n}", get(describe).inline())
         .route("/inline/{n}", post(describe).inline())
         .get("/pooled/{n}", describe)
@@ -334,7 +355,8 @@ fn some_request(rng: &mut Rng) -> Vec<u8> {
             bytes.extend_from_slice(b"0\r\n\r\n");
             bytes
         }
-        14 => format!("{}\r\n", head("GET /large")).into_bytes(),
+        14 if rng.bool() => format!("{}\r\n", head("GET /large")).into_bytes(),
+        14 => format!("{}\r\n", head(&format!("GET /parts/{mode}"))).into_bytes(),
         15 => format!("{}\r\n", head(&format!("HEAD /{mode}/{n}"))).into_bytes(),
         16 => format!("{}\r\n", head("GET /none")).into_bytes(),
         17 => format!("{}\r\n", head("DELETE /close")).into_bytes(),

@@ -47,6 +47,9 @@ close_reasons! {
     IdleTimeout "idle-timeout",
     /// The peer did not take what was sent.
     WriteStalled "write-stalled",
+    /// An answer could not be sent to its end: what its body came from failed, or a file had become
+    /// shorter.
+    AnswerAborted "answer-aborted",
     /// Too many connections from one peer.
     PeerLimit "peer-limit",
     /// Closed while idle, because the server drains.

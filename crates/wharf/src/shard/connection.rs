@@ -37,14 +37,16 @@ use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use smallvec::SmallVec;
 use wharf_http::{CONTINUE, Framing as BodyFraming, Refusal, TargetForm};
-use wharf_port::{Failure, Gather, Lease, Operation, Socket, Time, Token};
+use wharf_port::{Failure, FileRange, Gather, Lease, Operation, Socket, Time, Token};
 
 use super::body::{Assembly, Progress};
 use super::context::Context;
 use super::encode::{self, Framing};
+use super::outflow::{self, Next, Outflow};
 use super::pending::Pending;
 use crate::Response;
 use crate::request::{Body, ReplyTo, Request, View};
+use crate::response::Body as AnswerBody;
 use crate::router::{Found, Mode, Routes};
 use crate::statistics::CloseReason;
 
@@ -59,6 +61,8 @@ pub(super) enum Status {
     Body,
     /// A worker has the request.
     Handling,
+    /// An answer's head is encoded, and its body leaves piece by piece.
+    Answering,
     /// The last answer is being sent.
     Ending,
     /// The last answer is sent; input is thrown away until the peer has read it.
@@ -84,7 +88,7 @@ pub(super) struct Connection {
     peer: SocketAddr,
     pub(super) status: Status,
     receiving: Receiving,
-    /// A gather is with the port.
+    /// A gather or a range of a file is with the port.
     sending: bool,
     /// The peer has sent all it will.
     input_ended: bool,
@@ -99,6 +103,8 @@ pub(super) struct Connection {
     reading: Option<Box<Reading>>,
     /// Answers that are not with the port yet.
     output: Option<Box<Gather>>,
+    /// Invariant: there is one if and only if the status is `Answering`.
+    outflow: Option<Box<Outflow>>,
     ending: CloseReason,
 }
 
@@ -143,6 +149,7 @@ impl Connection {
             request: None,
             reading: None,
             output: None,
+            outflow: None,
             ending: CloseReason::Answered,
         };
         connection.arm_receive(cx);
@@ -158,7 +165,7 @@ impl Connection {
     pub(super) fn received(&mut self, lease: Lease, cx: &mut Context) {
         match self.status {
             Status::Ending | Status::Lingering | Status::Closing => return,
-            Status::Idle | Status::Head | Status::Body | Status::Handling => {}
+            Status::Idle | Status::Head | Status::Body | Status::Handling | Status::Answering => {}
         }
         self.pending.push(View::Lease(lease));
         self.advance(cx);
@@ -234,6 +241,31 @@ impl Connection {
         }
     }
 
+    pub(super) fn file_sent(
+        &mut self,
+        mut range: FileRange,
+        result: Result<u64, Failure>,
+        cx: &mut Context,
+    ) {
+        self.sending = false;
+        if self.status == Status::Closing {
+            return;
+        }
+        match result {
+            Ok(0) => return self.abort_answer("a file ended before its length was sent", cx),
+            Ok(count) => {
+                range.offset += count;
+                range.length -= count;
+            }
+            Err(Failure::Cancelled) => return,
+            Err(Failure::Io(error)) => return self.peer_is_gone(&error, cx),
+        }
+        if let Some(outflow) = &mut self.outflow {
+            outflow.file_sent(range);
+        }
+        self.advance(cx);
+    }
+
     pub(super) fn shut_down(&mut self, cx: &mut Context) {
         if self.status == Status::Lingering && self.input_ended {
             self.close(self.ending, cx);
@@ -270,7 +302,7 @@ impl Connection {
             Status::Head => self.too_slow("The request's head took too long.\n", cx),
             Status::Body => self.too_slow("The request's body came too slowly.\n", cx),
             Status::Ending | Status::Lingering => self.close(self.ending, cx),
-            Status::Handling | Status::Closing => {}
+            Status::Handling | Status::Answering | Status::Closing => {}
         }
     }
 
@@ -322,6 +354,7 @@ impl Connection {
                     self.read_head(cx)
                 }
                 Status::Body => self.read_body(cx),
+                Status::Answering => self.answer_on(cx),
                 _ => false,
             };
             if !went_on {
@@ -569,7 +602,8 @@ impl Connection {
         cx: &mut Context,
     ) {
         self.reading = None;
-        self.encode(&request, response, false, cx);
+        let rest = self.encode(&request, response, false, cx);
+        debug_assert!(rest.is_none(), "an answer of Wharf's own is whole");
         cx.recycle_request(request);
         self.end(reason, cx);
     }
@@ -580,8 +614,21 @@ impl Connection {
             && !cx.draining
             && self.served < cx.shared.limits.requests_per_connection
             && !encode::asks_to_close(&response);
-        self.encode(&request, response, keep_alive, cx);
+        let rest = self.encode(&request, response, keep_alive, cx);
         cx.recycle_request(request);
+        match rest {
+            None => self.answer_is_whole(keep_alive, cx),
+            Some(AnswerBody::Parts(parts)) => {
+                self.outflow = Some(Box::new(Outflow::of_parts(parts, keep_alive)));
+                self.status = Status::Answering;
+                self.deadline = Time::FAR;
+            }
+            Some(AnswerBody::Whole(_)) => debug_assert!(false, "encoded behind its head"),
+        }
+    }
+
+    /// All of an answer is in the output or sent.
+    fn answer_is_whole(&mut self, keep_alive: bool, cx: &Context) {
         if keep_alive {
             self.status = Status::Idle;
             self.deadline = cx.now + cx.shared.limits.idle_timeout;
@@ -590,13 +637,52 @@ impl Connection {
         }
     }
 
+    /// Goes on with an answer's body. False: something has to be sent or to come first.
+    fn answer_on(&mut self, cx: &mut Context) -> bool {
+        let Some(outflow) = &mut self.outflow else { return false };
+        let waiting = self.output.as_ref().map_or(0, |output| output.remaining());
+        if waiting >= OUTPUT_BYTES {
+            return false;
+        }
+        match outflow.next(!self.sending && waiting == 0) {
+            Next::Bytes(bytes) => {
+                let output = self.output.get_or_insert_with(|| cx.take_output());
+                outflow::append(output, bytes);
+                true
+            }
+            Next::File(range) => {
+                self.sending = true;
+                self.deadline = cx.now + cx.shared.limits.write_stall_timeout;
+                cx.port.send_file(self.socket, range, self.token);
+                false
+            }
+            Next::Wait => false,
+            Next::End => {
+                let keep_alive = outflow.keep_alive;
+                self.outflow = None;
+                self.answer_is_whole(keep_alive, cx);
+                if self.status == Status::Ending && !self.sending && self.output.is_none() {
+                    self.finish(cx);
+                }
+                true
+            }
+        }
+    }
+
+    /// The rest of an answer cannot be sent. The peer sees that the message is not whole.
+    #[cold]
+    fn abort_answer(&mut self, why: &str, cx: &mut Context) {
+        tracing::warn!("an answer to {} is cut off: {why}", self.peer);
+        self.close(CloseReason::AnswerAborted, cx);
+    }
+
     fn encode(
         &mut self,
         request: &Request,
         response: Response,
         keep_alive: bool,
         cx: &mut Context,
-    ) {
+    ) -> Option<AnswerBody> {
         cx.tally.requests += 1;
         let output = self.output.get_or_insert_with(|| cx.take_output());
         let framing = Framing {
@@ -604,7 +690,7 @@ impl Connection {
             keep_alive,
             is_http_10: request.head.version() == wharf_http::Version::Http10,
         };
-        encode::encode(output, response, &framing, &cx.date);
+        encode::encode(output, response, &framing, &cx.date)
     }
 
     fn write(&mut self, bytes: &[u8], cx: &mut Context) {
@@ -667,7 +753,11 @@ impl Connection {
         let reason = match self.status {
             Status::Idle => CloseReason::PeerClosed,
             Status::Head | Status::Body => CloseReason::Truncated,
-            Status::Handling | Status::Ending | Status::Lingering | Status::Closing => return,
+            Status::Handling
+            | Status::Answering
+            | Status::Ending
+            | Status::Lingering
+            | Status::Closing => return,
         };
         if self.sending || self.output.is_some() {
             self.end(reason, cx);
@@ -704,6 +794,7 @@ impl Connection {
         self.deadline = Time::FAR;
         self.pending.clear();
         self.reading = None;
+        self.outflow = None;
         if let Some(request) = self.request.take() {
             cx.recycle_request(request);
         }

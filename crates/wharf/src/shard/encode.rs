@@ -5,10 +5,12 @@ use http::header::{self, HeaderName, HeaderValue};
 use wharf_http::{Date, Refusal, content_length, status_allows_body, status_line};
 use wharf_port::Gather;
 
+use super::outflow::append;
 use crate::Response;
+use crate::response::Body;
 
 /// A body up to this length is copied behind its head, in place of a send of two parts.
-const COPIED_BODY_BYTES: usize = 2 * 1024;
+pub(super) const COPIED_BODY_BYTES: usize = 2 * 1024;
 /// What a client is told to wait after a 503, in whole seconds.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
@@ -28,8 +30,14 @@ pub(super) fn asks_to_close(response: &Response) -> bool {
     })
 }
 
-/// Appends the response to the output.
-pub(super) fn encode(output: &mut Gather, response: Response, framing: &Framing, date: &Date) {
+/// Appends the response's head to the output, and its body if that is whole in memory. Returns the
+/// body that is still to be sent.
+pub(super) fn encode(
+    output: &mut Gather,
+    response: Response,
+    framing: &Framing,
+    date: &Date,
+) -> Option<Body> {
     let status = response.status().as_u16();
     let block = output.block_mut();
     status_line(block, wharf_http::Version::Http11, status);
@@ -49,18 +57,19 @@ pub(super) fn encode(output: &mut Gather, response: Response, framing: &Framing,
         block.extend_from_slice(b"connection: keep-alive\r\n");
     }
     let has_body = status_allows_body(status);
-    if has_body {
-        content_length(block, response.body_bytes().len() as u64);
+    if has_body && let Some(length) = response.body_len() {
+        content_length(block, length);
     }
     block.extend_from_slice(b"\r\n");
     if !has_body || framing.is_head {
-        return;
+        return None;
     }
-    let body = response.into_body();
-    if body.len() <= COPIED_BODY_BYTES {
-        block.extend_from_slice(&body);
-    } else {
-        output.push(body);
+    match response.into_body() {
+        Body::Whole(bytes) => {
+            append(output, bytes);
+            None
+        }
+        rest => Some(rest),
     }
 }
 

@@ -7,6 +7,7 @@ mod body;
 mod connection;
 mod context;
 mod encode;
+mod outflow;
 mod pending;
 mod wheel;
 
@@ -183,7 +184,8 @@ impl Shard {
             Event::ReceivedInto { block, result } => connection.received_into(block, result, cx),
             Event::ShutDown(_) => connection.shut_down(cx),
             Event::Closed => self.remove(key),
-            Event::Accepted(_) | Event::AcceptEnded(_) | Event::FileSent { .. } => {
+            Event::FileSent { range, result } => connection.file_sent(range, result, cx),
+            Event::Accepted(_) | Event::AcceptEnded(_) => {
                 debug_assert!(false, "no connection submits these");
             }
         }
