@@ -51,6 +51,11 @@ pub struct Limits {
     /// How long a peer may take none of the bytes that are sent to it. Then the connection is
     /// reset. Default 30 s.
     pub write_stall_timeout: Duration,
+    /// The rate at which a peer must take what is sent to it once it has used up
+    /// [`write_stall_timeout`](Limits::write_stall_timeout): every byte that it takes earns back
+    /// the time that a byte takes at this rate. Below it the connection is reset. What the system
+    /// buffers counts as taken. Default 1,024 bytes a second.
+    pub send_bytes_per_second: u32,
     /// How long input is thrown away behind an answer that closes the connection, so that the
     /// peer gets to read that answer (RFC 9112 section 9.6). Default 2 s.
     pub linger_timeout: Duration,
@@ -87,6 +92,7 @@ impl Default for Limits {
             body_bytes_per_second: 1024,
             idle_timeout: Duration::from_secs(60),
             write_stall_timeout: Duration::from_secs(30),
+            send_bytes_per_second: 1024,
             linger_timeout: Duration::from_secs(2),
             connections: 20_000,
             connections_per_peer: 10_000,
@@ -129,6 +135,7 @@ impl Limits {
             (self.connections_per_peer, "Limits::connections_per_peer is 0"),
             (self.requests_per_connection as usize, "Limits::requests_per_connection is 0"),
             (self.body_bytes_per_second as usize, "Limits::body_bytes_per_second is 0"),
+            (self.send_bytes_per_second as usize, "Limits::send_bytes_per_second is 0"),
             (self.workers, "Limits::workers is 0"),
             (self.queued_requests, "Limits::queued_requests is 0"),
         ];

@@ -45,7 +45,7 @@ close_reasons! {
     BodyTimeout "body-timeout",
     /// No further request in time.
     IdleTimeout "idle-timeout",
-    /// The peer did not take what was sent.
+    /// The peer did not take what was sent, or too slowly.
     WriteStalled "write-stalled",
     /// An answer could not be sent to its end: what its body came from failed, or a file had become
     /// shorter.

@@ -219,7 +219,10 @@ impl Connection {
             return cx.recycle_output(gather);
         }
         match result {
-            Ok(count) => gather.advance(count),
+            Ok(count) => {
+                gather.advance(count);
+                self.output_progressed(count, cx);
+            }
             Err(Failure::Cancelled) => return cx.recycle_output(gather),
             Err(Failure::Io(error)) => {
                 cx.recycle_output(gather);
@@ -227,7 +230,8 @@ impl Connection {
             }
         }
         if gather.remaining() > 0 {
-            self.send(gather, cx);
+            self.sending = true;
+            cx.port.send(self.socket, gather, self.token);
             return;
         }
         cx.recycle_output(gather);
@@ -715,6 +719,18 @@ impl Connection {
             _ => self.deadline = cx.now + cx.shared.limits.write_stall_timeout,
         }
         cx.port.send(self.socket, gather, self.token);
+    }
+
+    /// What the peer takes earns it the time that so many bytes take at the lowest rate allowed,
+    /// but never more than a whole stall: who took much at once may still not stop for long.
+    fn output_progressed(&mut self, count: usize, cx: &Context) {
+        if matches!(self.status, Status::Body | Status::Handling) {
+            return;
+        }
+        let limits = &cx.shared.limits;
+        let earned = count as f64 / f64::from(limits.send_bytes_per_second);
+        let earned = std::time::Duration::try_from_secs_f64(earned).unwrap_or_default();
+        self.deadline = (self.deadline + earned).min(cx.now + limits.write_stall_timeout);
     }
 
     // Ending.

@@ -1,5 +1,6 @@
 //! Every limit and timeout, and the status that answers its breach.
 
+use std::io::Read;
 use std::sync::Mutex;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ on_every_backend! {
     a_body_that_comes_too_slowly,
     an_idle_connection,
     a_peer_that_reads_nothing,
+    a_peer_that_reads_too_slowly,
     connections_in_all,
     connections_of_one_peer,
     requests_of_one_connection,
@@ -140,6 +142,27 @@ fn a_peer_that_reads_nothing(backend: Backend) {
     client.send("GET /large HTTP/1.1\r\nhost: a\r\n\r\n");
     assert_closed_for(&server, CloseReason::WriteStalled);
     eventually("the connections are gone", || server.statistics().connections == 0);
+}
+
+fn a_peer_that_reads_too_slowly(backend: Backend) {
+    // No pause of this peer is as long as a stall, and yet at its rate it would take hours.
+    let limits = Limits {
+        write_stall_timeout: 4 * SHORT,
+        send_bytes_per_second: 1 << 30,
+        ..Limits::default()
+    };
+    let body = bytes::Bytes::from(vec![b'x'; 64 << 20]);
+    let router = Router::new().get("/", |_| "ok").get("/large", move |_| body.clone());
+    let server = serve_with(backend, limits, router);
+    let mut client = Client::connect(&server);
+    client.send("GET /large HTTP/1.1\r\nhost: a\r\n\r\n");
+    let mut sip = vec![0; 128 * 1024];
+    eventually("it is cut", || {
+        std::thread::sleep(SHORT / 5);
+        let _ = client.stream().read(&mut sip);
+        server.statistics().closed(CloseReason::WriteStalled) == 1
+    });
+    assert_eq!(Client::connect(&server).get("/").text(), "ok", "others are served");
 }
 
 fn connections_in_all(backend: Backend) {
