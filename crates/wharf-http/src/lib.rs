@@ -74,6 +74,11 @@
 //! If [`RequestHead::framing`] says [`Framing::Chunked`], a [`ChunkedDecoder`] finds the data in
 //! what follows; its page has an example.
 //!
+//! # Conditions and ranges
+//!
+//! [`evaluate_conditions`] tells whether a conditional request is to be carried out, and
+//! [`select_ranges`] which bytes are asked for.
+//!
 //! # Writing a response
 //!
 //! Functions append to a vector of yours. A name or value that would break the head is an error:
@@ -101,7 +106,10 @@
 
 mod authority;
 mod chunked;
+mod conditional;
+mod entity_tag;
 mod fields;
+mod range;
 mod refusal;
 mod request;
 mod response;
@@ -112,6 +120,9 @@ pub use chunked::{
     CHUNK_END, ChunkStep, ChunkedDecoder, ChunkedLimits, LAST_CHUNK, LAST_CHUNK_BEFORE_TRAILERS,
     encode_chunk, encode_chunk_head,
 };
+pub use conditional::{Condition, Validators, evaluate_conditions};
+pub use entity_tag::EntityTag;
+pub use range::{MAX_RANGES, Selection, content_range, select_ranges};
 pub use refusal::Refusal;
 pub use request::{Framing, HeadLimits, RequestHead, TargetForm, Version};
 pub use response::{
