@@ -69,6 +69,8 @@ struct Readme;
 
 mod admission;
 mod error;
+pub mod hooks;
+mod hosts;
 mod into_response;
 mod limits;
 mod mailbox;
@@ -93,7 +95,7 @@ pub use into_response::IntoResponse;
 pub use limits::Limits;
 pub use request::{AsHeaderName, FromParam, Request};
 pub use response::{InvalidHeader, Response};
-pub use router::{Route, Router, any, delete, get, method, patch, post, put};
+pub use router::{Route, RouteInfo, Router, any, delete, get, method, patch, post, put};
 pub use server::{Backend, Server, ServerHandle};
 pub use shard::Drained;
 pub use statistics::{CloseReason, Statistics};

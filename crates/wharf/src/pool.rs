@@ -213,7 +213,7 @@ impl Pool {
 
 fn run(shared: &Shared, mut request: Box<Request>) -> Box<Request> {
     let target = shared.routes.target(request.reply.target);
-    request.response = Some(target.call(&request, &shared.counts));
+    request.response = Some(target.call(&mut request, &shared.counts));
     request
 }
 

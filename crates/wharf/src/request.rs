@@ -50,6 +50,8 @@ pub struct Request {
     /// The head's bytes while it is not whole, if it did not come in one piece.
     pub(crate) partial: Vec<u8>,
     pub(crate) reply: ReplyTo,
+    /// The route's number, once it is known.
+    pub(crate) target: Option<usize>,
     /// The memory that the body has been given.
     pub(crate) reservation: Reservation,
     /// The handler's answer, on its way back to the shard.
@@ -158,6 +160,7 @@ impl Request {
             extensions: Extensions::new(),
             partial: Vec::new(),
             reply: ReplyTo::default(),
+            target: None,
             reservation: Reservation::default(),
             response: None,
         }
@@ -344,6 +347,11 @@ impl Request {
         }
     }
 
+    /// Whether the head is whole. Before that nothing of it may be asked for.
+    pub(crate) fn has_head(&self) -> bool {
+        !matches!(self.bytes, View::Empty)
+    }
+
     /// Makes the block ready for its next request; capacities stay.
     pub(crate) fn recycle(&mut self) {
         self.head.clear();
@@ -353,6 +361,7 @@ impl Request {
         self.parameters.clear();
         self.names = None;
         self.extensions.clear();
+        self.target = None;
         self.partial.clear();
         self.reservation = Reservation::default();
         self.response = None;

@@ -4,6 +4,7 @@
 //! looks requests up in. Nothing here knows of connections.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 
 use crate::error::{Error, Kind};
+use crate::hooks::{After, Before, Hook, Hooks, OnError, Verdict};
+use crate::hosts::{Host, Hosts};
 use crate::statistics::Counts;
 use crate::{IntoResponse, Request, Response};
 
@@ -47,8 +50,20 @@ pub(crate) type Handler = Arc<dyn Fn(&Request) -> Response + Send + Sync>;
 /// ```
 #[derive(Default)]
 pub struct Router {
-    routes: Vec<(String, Route)>,
-    fallbacks: Vec<(String, Route)>,
+    routes: Vec<Entry>,
+    fallbacks: Vec<Entry>,
+    /// Around every route, also those that are added later.
+    hooks: Hooks,
+    /// For every route that does not say otherwise, also those that are added later.
+    body_bytes: Option<usize>,
+}
+
+/// A route and where it stands.
+struct Entry {
+    /// None: every host that has no routes of its own.
+    host: Option<Host>,
+    path: String,
+    route: Route,
 }
 
 /// A method, its handler, and how the handler is run. Made by [`get`], [`post`] and their like.
@@ -57,6 +72,32 @@ pub struct Route {
     method: Option<Method>,
     handler: Handler,
     options: RouteOptions,
+    hooks: Hooks,
+    name: Option<Cow<'static, str>>,
+    /// It stands for a fallback that there is not.
+    is_not_found: bool,
+}
+
+/// What [`Router::routes`] tells of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RouteInfo<'r> {
+    /// The method; `None` for [every one](any).
+    pub method: Option<&'r Method>,
+    /// The [host](Router::host) that it is for; `None` for every one that has no routes of its own.
+    pub host: Option<&'r str>,
+    /// The path with its parameters in braces.
+    pub path: &'r str,
+    /// What [`Route::name`] was given.
+    pub name: Option<&'r str>,
+}
+
+impl fmt::Display for RouteInfo<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let method = self.method.map_or("*", Method::as_str);
+        write!(f, "{method:7} {}{}", self.host.unwrap_or(""), self.path)?;
+        self.name.map_or(Ok(()), |name| write!(f, "  {name}"))
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,7 +126,22 @@ impl Route {
             method,
             handler: Arc::new(move |request| handler(request).into_response()),
             options: RouteOptions::default(),
+            hooks: Hooks::default(),
+            name: None,
+            is_not_found: false,
         }
+    }
+
+    /// A name for lists of [routes](Router::routes).
+    pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Route {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Puts a hook around this route alone, inside of its router's. See [`hooks`](crate::hooks).
+    pub fn hook(mut self, hook: impl Hook) -> Route {
+        self.hooks.push(hook);
+        self
     }
 
     /// Runs the handler on the I/O thread, which saves the way to a worker and back. Only for
@@ -181,20 +237,151 @@ impl Router {
 
     /// Adds a route that was set up by hand.
     pub fn route(mut self, path: &str, route: Route) -> Router {
-        self.routes.push((path.to_owned(), route));
+        self.routes.push(Entry { host: None, path: path.to_owned(), route });
         self
     }
 
-    /// Adds the routes of `router` below `prefix`. Its `/` becomes the prefix itself.
+    /// Adds the routes of `router` below `prefix`. Its `/` becomes the prefix itself, its hooks
+    /// stay around its own routes.
     pub fn nest(mut self, prefix: &str, router: Router) -> Router {
-        let under = |path: String| match path.as_str() {
-            "/" => prefix.to_owned(),
-            _ => format!("{}{path}", prefix.trim_end_matches('/')),
+        let prefix = prefix.trim_end_matches('/');
+        let (routes, fallbacks) = router.into_entries();
+        let under = |mut entry: Entry| {
+            entry.path = match entry.path.as_str() {
+                "/" if !prefix.is_empty() => prefix.to_owned(),
+                path => format!("{prefix}{path}"),
+            };
+            entry
         };
-        self.routes.extend(router.routes.into_iter().map(|(path, route)| (under(path), route)));
-        self.fallbacks
-            .extend(router.fallbacks.into_iter().map(|(path, route)| (under(path), route)));
+        self.routes.extend(routes.into_iter().map(under));
+        self.fallbacks.extend(fallbacks.into_iter().map(under));
         self
+    }
+
+    /// Answers requests to `host` by `router` and nothing else: what it has no route for is `404`,
+    /// unless it has a [fallback](Router::fallback). Requests to other hosts go on to the routes
+    /// that were given without a host.
+    ///
+    /// A host is a name such as `api.example.com`, or `*.example.com` for every name below
+    /// `example.com`, but not for itself; a name that is spelled out wins over a `*`, a longer one
+    /// over a shorter. Letter case and the port do not count.
+    ///
+    /// ```
+    /// use wharf::Router;
+    ///
+    /// let router = Router::new()
+    ///     .get("/", |_| "the site")
+    ///     .host("api.example.com", Router::new().get("/", |_| "the API"))
+    ///     .host("*.example.com", Router::new().get("/", |request| {
+    ///         format!("the site of {}", request.host().unwrap_or_default())
+    ///     }));
+    /// # let _ = router;
+    /// ```
+    pub fn host(mut self, host: &str, mut router: Router) -> Router {
+        router.ensure_fallback(None);
+        let (routes, fallbacks) = router.into_entries();
+        let host = Host::new(host);
+        let at = |mut entry: Entry| {
+            entry.host.get_or_insert_with(|| host.clone());
+            entry
+        };
+        self.routes.extend(routes.into_iter().map(at));
+        self.fallbacks.extend(fallbacks.into_iter().map(at));
+        self
+    }
+
+    /// Puts a hook around every route of this router. See [`hooks`](crate::hooks) for the order and
+    /// for those that Wharf brings.
+    pub fn hook(mut self, hook: impl Hook) -> Router {
+        self.hooks.push(hook);
+        self
+    }
+
+    /// Runs a function before every handler of this router; it may attach data to the request, or
+    /// answer in the handler's place.
+    ///
+    /// ```
+    /// use wharf::{Request, Router, StatusCode};
+    ///
+    /// fn only_local(request: &mut Request) -> Result<(), StatusCode> {
+    ///     if request.peer().ip().is_loopback() { Ok(()) } else { Err(StatusCode::FORBIDDEN) }
+    /// }
+    ///
+    /// let router = Router::new().get("/", |_| "hello, you here").before(only_local);
+    /// # let _ = router;
+    /// ```
+    pub fn before<F, V>(self, function: F) -> Router
+    where
+        F: Fn(&mut Request) -> V + Send + Sync + 'static,
+        V: Verdict + 'static,
+    {
+        self.hook(Before(function))
+    }
+
+    /// Runs a function after every handler of this router; what it returns is answered.
+    ///
+    /// ```
+    /// let router = wharf::Router::new()
+    ///     .get("/", |_| "fresh")
+    ///     .after(|_, response| response.header("cache-control", "no-store"));
+    /// # let _ = router;
+    /// ```
+    pub fn after<F>(self, function: F) -> Router
+    where
+        F: Fn(&Request, Response) -> Response + Send + Sync + 'static,
+    {
+        self.hook(After(function))
+    }
+
+    /// Runs a function on every answer of this router whose status is 400 or above, whoever made
+    /// it: a handler, an error that a handler returned, a panic, another hook further in, or
+    /// Wharf. The request is missing if not even its head was whole.
+    ///
+    /// Answers that Wharf makes before any handler could run get here on the I/O thread, so the
+    /// function must not block.
+    ///
+    /// ```
+    /// use wharf::{Response, Router};
+    ///
+    /// let router = Router::new().get("/", |_| "hello").on_error(|_, response| {
+    ///     let status = response.status();
+    ///     Response::json(format!("{{\"status\":{}}}", status.as_u16())).with_status(status)
+    /// });
+    /// # let _ = router;
+    /// ```
+    pub fn on_error<F>(self, function: F) -> Router
+    where
+        F: Fn(Option<&Request>, Response) -> Response + Send + Sync + 'static,
+    {
+        self.hook(OnError(function))
+    }
+
+    /// The length of a body that the routes of this router accept, in bytes, unless a route or a
+    /// router further in [says otherwise](Route::body_limit).
+    pub fn body_limit(mut self, bytes: usize) -> Router {
+        self.body_bytes = Some(bytes);
+        self
+    }
+
+    /// The routes in the order they were added, nested ones too; fallbacks are not among them.
+    ///
+    /// ```
+    /// use wharf::{Router, get};
+    ///
+    /// let router = Router::new()
+    ///     .route("/orders/{id}", get(|_| "an order").name("show_order"));
+    /// for route in router.routes() {
+    ///     println!("{route}"); // GET     /orders/{id}  show_order
+    /// }
+    /// assert_eq!(router.routes().next().unwrap().path, "/orders/{id}");
+    /// ```
+    pub fn routes(&self) -> impl Iterator<Item = RouteInfo<'_>> {
+        self.routes.iter().map(|entry| RouteInfo {
+            method: entry.route.method.as_ref(),
+            host: entry.host.as_ref().map(Host::as_str),
+            path: &entry.path,
+            name: entry.route.name.as_deref(),
+        })
     }
 
     /// Answers what no route's path matches. The fallback of a [nested](Router::nest) router
@@ -209,27 +396,57 @@ impl Router {
 
     /// A fallback that was set up by hand.
     pub fn fallback_route(mut self, route: Route) -> Router {
-        self.fallbacks.push(("/".to_owned(), route));
+        self.fallbacks.push(Entry { host: None, path: "/".to_owned(), route });
         self
     }
 
+    /// The routes and fallbacks, each with what the router has for all of them.
+    fn into_entries(self) -> (Vec<Entry>, Vec<Entry>) {
+        let (mut routes, mut fallbacks) = (self.routes, self.fallbacks);
+        for Entry { route, .. } in routes.iter_mut().chain(&mut fallbacks) {
+            route.hooks.wrap_in(&self.hooks);
+            route.options.body_bytes = route.options.body_bytes.or(self.body_bytes);
+        }
+        (routes, fallbacks)
+    }
+
+    /// Adds what a host is answered whose routes have no fallback.
+    fn ensure_fallback(&mut self, host: Option<Host>) {
+        if self.fallbacks.iter().any(|entry| entry.path == "/" && entry.host == host) {
+            return;
+        }
+        let mut route = any(|_| not_found());
+        route.is_not_found = true;
+        self.fallbacks.push(Entry { host, path: "/".to_owned(), route });
+    }
+
     /// The routes, once and for all.
-    pub(crate) fn build(self) -> Result<Routes, Error> {
-        let mut routes = Routes::default();
-        for (path, route) in self.routes {
-            routes.add(path, route)?;
+    pub(crate) fn build(mut self) -> Result<Routes, Error> {
+        // What there is no route for is answered behind the hooks, at every host.
+        let mut hosts = vec![None];
+        hosts.extend(self.routes.iter().map(|entry| entry.host.clone()));
+        for host in hosts {
+            self.ensure_fallback(host);
         }
-        for (path, route) in self.fallbacks {
-            routes.add_fallback(path, route)?;
+        let mut built = Routes { hooks: self.hooks.clone(), ..Routes::default() };
+        let (routes, fallbacks) = self.into_entries();
+        for entry in routes {
+            built.add(entry)?;
         }
-        Ok(routes)
+        for entry in fallbacks {
+            // Without hooks the lookup answers by itself.
+            if !entry.route.is_not_found || !entry.route.hooks.is_empty() {
+                built.add_fallback(entry)?;
+            }
+        }
+        built.hook_what_no_route_takes();
+        Ok(built)
     }
 }
 
 impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |(path, route): &(String, Route)| format!("{} {path}", route.method_name());
-        f.debug_list().entries(self.routes.iter().map(name)).finish()
+        f.debug_list().entries(self.routes().map(|route| route.to_string())).finish()
     }
 }
 
@@ -248,10 +465,20 @@ impl fmt::Debug for Route {
 /// The routes as the shards look them up.
 #[derive(Default)]
 pub(crate) struct Routes {
+    /// For requests to hosts that have no table of their own.
+    table: Table,
+    hosts: Hosts<Table>,
+    targets: Vec<Target>,
+    /// The outermost router's.
+    hooks: Hooks,
+}
+
+/// The routes of a host, or of all others.
+#[derive(Default)]
+struct Table {
     /// Indexes of `endpoints` by path.
     paths: matchit::Router<usize>,
     endpoints: Vec<Endpoint>,
-    targets: Vec<Target>,
     /// Prefixes and the targets for what is below them and matches no path, longest first.
     fallbacks: Vec<(String, usize)>,
 }
@@ -262,6 +489,8 @@ struct Endpoint {
     /// Indexes of `targets`. A path has few methods, so a list is searched faster than a map.
     by_method: Vec<(Method, usize)>,
     any: Option<usize>,
+    /// What answers other methods, if that has hooks.
+    otherwise: Option<usize>,
     /// The value of Allow.
     allow: HeaderValue,
     parameters: Arc<[Box<str>]>,
@@ -275,26 +504,45 @@ pub(crate) struct Target {
     pub(crate) name: String,
     /// The names of the path's parameters, in order.
     pub(crate) parameters: Arc<[Box<str>]>,
+    hooks: Hooks,
 }
 
 impl Target {
-    /// Runs the handler. Its panic is its own: the client gets a 500, nobody else notices.
-    pub(crate) fn call(&self, request: &Request, counts: &Counts) -> Response {
-        let answer = catch_unwind(AssertUnwindSafe(|| (self.handler)(request)));
-        answer.map_or_else(|panic| self.panicked(panic, counts), Response::checked)
+    fn new(route: Route, name: String, parameters: Arc<[Box<str>]>) -> Target {
+        let Route { handler, options, hooks, .. } = route;
+        Target { handler, options, name, parameters, hooks }
     }
 
-    #[cold]
-    fn panicked(&self, panic: Box<dyn Any + Send>, counts: &Counts) -> Response {
-        let message = panic
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("no message");
-        tracing::error!("the handler of {} panicked: {message}", self.name);
-        counts.panics.fetch_add(1, Ordering::Relaxed);
-        Response::message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n")
+    /// Runs the handler behind its hooks.
+    pub(crate) fn call(&self, request: &mut Request, counts: &Counts) -> Response {
+        if self.hooks.is_empty() {
+            return self.run(request, counts);
+        }
+        let handler = |request: &mut Request| self.run(request, counts);
+        self.hooks.around(request, handler, |panic| panicked(&self.name, panic, counts))
     }
+
+    /// A handler's panic is its own: the client gets a 500, nobody else notices.
+    fn run(&self, request: &Request, counts: &Counts) -> Response {
+        let answer = catch_unwind(AssertUnwindSafe(|| (self.handler)(request)));
+        answer.map_or_else(|panic| panicked(&self.name, panic, counts), Response::checked)
+    }
+}
+
+#[cold]
+fn panicked(route: &str, panic: Box<dyn Any + Send>, counts: &Counts) -> Response {
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    tracing::error!("the handler of {route} panicked: {message}");
+    counts.panics.fetch_add(1, Ordering::Relaxed);
+    Response::message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n")
+}
+
+fn not_found() -> Response {
+    Response::message(StatusCode::NOT_FOUND, "Not Found\n")
 }
 
 /// What a method and a path lead to.
@@ -306,19 +554,22 @@ pub(crate) enum Found {
 }
 
 impl Routes {
-    fn add(&mut self, path: String, route: Route) -> Result<(), Error> {
+    fn add(&mut self, entry: Entry) -> Result<(), Error> {
+        let Entry { host, path, route } = entry;
         if !path.starts_with('/') {
             return Err(Error::new(
                 Kind::Configuration,
                 format!("the route {} {path:?} has to begin with '/'", route.method_name()),
             ));
         }
-        let endpoint = match self.endpoints.iter().position(|endpoint| endpoint.path == path) {
+        let at_host = host.as_ref().map_or("", Host::as_str).to_owned();
+        let table = self.hosts.table_of(host, &mut self.table)?;
+        let endpoint = match table.endpoints.iter().position(|endpoint| endpoint.path == path) {
             Some(existing) => existing,
-            None => self.add_endpoint(path, &route)?,
+            None => table.add_endpoint(path, &route)?,
         };
-        let endpoint = &mut self.endpoints[endpoint];
-        let name = format!("{} {}", route.method_name(), endpoint.path);
+        let endpoint = &mut table.endpoints[endpoint];
+        let name = format!("{} {at_host}{}", route.method_name(), endpoint.path);
         let taken = match &route.method {
             Some(method) => endpoint.by_method.iter().any(|(existing, _)| existing == method),
             None => endpoint.any.is_some(),
@@ -330,17 +581,114 @@ impl Routes {
             ));
         }
         let index = self.targets.len();
-        match route.method {
-            Some(method) => endpoint.by_method.push((method, index)),
+        match &route.method {
+            Some(method) => endpoint.by_method.push((method.clone(), index)),
             None => endpoint.any = Some(index),
         }
         endpoint.allow = endpoint.allowed();
         let parameters = endpoint.parameters.clone();
-        let (handler, options) = (route.handler, route.options);
-        self.targets.push(Target { handler, options, name, parameters });
+        self.targets.push(Target::new(route, name, parameters));
         Ok(())
     }
 
+    fn add_fallback(&mut self, entry: Entry) -> Result<(), Error> {
+        let Entry { host, path, route } = entry;
+        let prefix = path.trim_end_matches('/').to_owned();
+        let name = format!("the fallback of {}{path}", host.as_ref().map_or("", Host::as_str));
+        let table = self.hosts.table_of(host, &mut self.table)?;
+        if table.fallbacks.iter().any(|(existing, _)| *existing == prefix) {
+            return Err(Error::new(
+                Kind::Configuration,
+                format!("{name} is there twice: remove one of the two"),
+            ));
+        }
+        table.fallbacks.push((prefix, self.targets.len()));
+        table.fallbacks.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        self.targets.push(Target::new(route, name, Arc::new([])));
+        Ok(())
+    }
+
+    /// Gives paths whose routes share hooks a target for the methods that they have no route for,
+    /// so that `405` and OPTIONS are answered behind these hooks.
+    fn hook_what_no_route_takes(&mut self) {
+        let targets = &mut self.targets;
+        let tables = std::iter::once(&mut self.table).chain(self.hosts.tables_mut());
+        for endpoint in tables.flat_map(|table| &mut table.endpoints) {
+            let mut indexes =
+                endpoint.by_method.iter().map(|&(_, target)| target).chain(endpoint.any);
+            let Some(first) = indexes.next() else { continue };
+            let mut hooks = targets[first].hooks.clone();
+            indexes.for_each(|other| hooks.keep_shared(&targets[other].hooks));
+            if hooks.is_empty() {
+                continue;
+            }
+            let allow = endpoint.allow.clone();
+            let mut route = any(move |request| not_allowed(request.method(), &allow));
+            route.hooks = hooks;
+            route.options.body_bytes = targets[first].options.body_bytes;
+            endpoint.otherwise = Some(targets.len());
+            let name = format!("other methods of {}", endpoint.path);
+            targets.push(Target::new(route, name, endpoint.parameters.clone()));
+        }
+    }
+
+    pub(crate) fn target(&self, index: usize) -> &Target {
+        &self.targets[index]
+    }
+
+    /// What is answered in place of Wharf's own refusal: the route's hooks say, or the outermost
+    /// router's where no route is known.
+    pub(crate) fn refused(
+        &self,
+        request: &Request,
+        response: Response,
+        counts: &Counts,
+    ) -> Response {
+        let target = request.target.map(|target| &self.targets[target]);
+        let hooks = target.map_or(&self.hooks, |target| &target.hooks);
+        if hooks.is_empty() {
+            return response;
+        }
+        let name = target.map_or("refused requests", |target| &target.name);
+        hooks.refused(request, response, |panic| panicked(name, panic, counts))
+    }
+
+    /// Looks a request up. `each_parameter` is told the bytes of the path that each parameter of
+    /// the route took, in order.
+    pub(crate) fn find<'r>(
+        &self,
+        method: &Method,
+        host: impl FnOnce() -> Option<&'r str>,
+        path: &str,
+        mut each_parameter: impl FnMut(&str),
+    ) -> Found {
+        let own =
+            if self.hosts.is_empty() { None } else { host().and_then(|it| self.hosts.find(it)) };
+        let table = own.unwrap_or(&self.table);
+        let Ok(matched) = table.paths.at(path) else {
+            return match table.fallback(path) {
+                Some(target) => Found::Target(target),
+                None => Found::Answer(not_found()),
+            };
+        };
+        let endpoint = &table.endpoints[*matched.value];
+        match endpoint.target(method).or(endpoint.otherwise) {
+            Some(target) => {
+                matched.params.iter().for_each(|(_, value)| each_parameter(value));
+                Found::Target(target)
+            }
+            None => Found::Answer(not_allowed(method, &endpoint.allow)),
+        }
+    }
+
+    /// `OPTIONS *`: what the server as a whole can do (RFC 9110 section 9.3.7).
+    pub(crate) fn options() -> Response {
+        Response::new(StatusCode::NO_CONTENT)
+            .header(header::ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+    }
+}
+
+impl Table {
     fn add_endpoint(&mut self, path: String, route: &Route) -> Result<usize, Error> {
         let index = self.endpoints.len();
         match self.paths.insert(path.clone(), index) {
@@ -361,26 +709,11 @@ impl Routes {
             path,
             by_method: Vec::new(),
             any: None,
+            otherwise: None,
             allow: HeaderValue::from_static(""),
             parameters,
         });
         Ok(index)
-    }
-
-    fn add_fallback(&mut self, path: String, route: Route) -> Result<(), Error> {
-        let prefix = path.trim_end_matches('/').to_owned();
-        let name = format!("the fallback of {path}");
-        if self.fallbacks.iter().any(|(existing, _)| *existing == prefix) {
-            return Err(Error::new(
-                Kind::Configuration,
-                format!("{name} is there twice: remove one of the two"),
-            ));
-        }
-        let (handler, options) = (route.handler, route.options);
-        self.fallbacks.push((prefix, self.targets.len()));
-        self.fallbacks.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-        self.targets.push(Target { handler, options, name, parameters: Arc::new([]) });
-        Ok(())
     }
 
     fn fallback(&self, path: &str) -> Option<usize> {
@@ -402,40 +735,16 @@ impl Routes {
             ),
         )
     }
+}
 
-    pub(crate) fn target(&self, index: usize) -> &Target {
-        &self.targets[index]
-    }
-
-    /// Looks a request up. `each_parameter` is told the bytes of the path that each parameter of
-    /// the route took, in order.
-    pub(crate) fn find(
-        &self,
-        method: &Method,
-        path: &str,
-        mut each_parameter: impl FnMut(&str),
-    ) -> Found {
-        let Ok(matched) = self.paths.at(path) else {
-            return match self.fallback(path) {
-                Some(target) => Found::Target(target),
-                None => Found::Answer(Response::message(StatusCode::NOT_FOUND, "Not Found\n")),
-            };
-        };
-        let endpoint = &self.endpoints[*matched.value];
-        match endpoint.target(method) {
-            Some(target) => {
-                matched.params.iter().for_each(|(_, value)| each_parameter(value));
-                Found::Target(target)
-            }
-            None => Found::Answer(endpoint.answer(method)),
-        }
-    }
-
-    /// `OPTIONS *`: what the server as a whole can do (RFC 9110 section 9.3.7).
-    pub(crate) fn options() -> Response {
+/// The answer to a method that a path has no route for.
+fn not_allowed(method: &Method, allow: &HeaderValue) -> Response {
+    let response = if method == Method::OPTIONS {
         Response::new(StatusCode::NO_CONTENT)
-            .header(header::ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
-    }
+    } else {
+        Response::message(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n")
+    };
+    response.header(header::ALLOW, allow.clone())
 }
 
 impl Endpoint {
@@ -451,15 +760,6 @@ impl Endpoint {
     /// Whether OPTIONS is answered from the list of methods rather than by an `any` route.
     fn answers_options(&self, method: &Method) -> bool {
         method == Method::OPTIONS && !self.by_method.is_empty()
-    }
-
-    fn answer(&self, method: &Method) -> Response {
-        if method == Method::OPTIONS {
-            Response::new(StatusCode::NO_CONTENT).header(header::ALLOW, self.allow.clone())
-        } else {
-            Response::message(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n")
-                .header(header::ALLOW, self.allow.clone())
-        }
     }
 
     fn allowed(&self) -> HeaderValue {
@@ -507,7 +807,7 @@ mod tests {
 
     fn find(routes: &Routes, method: &Method, path: &str) -> (Result<String, u16>, Vec<String>) {
         let mut parameters = Vec::new();
-        let found = routes.find(method, path, |value| parameters.push(value.to_owned()));
+        let found = routes.find(method, || None, path, |value| parameters.push(value.to_owned()));
         let found = match found {
             Found::Target(target) => Ok(routes.target(target).name.clone()),
             Found::Answer(response) => Err(response.status().as_u16()),
@@ -560,7 +860,9 @@ mod tests {
         assert_eq!(status(&Method::DELETE, "/a"), Err(405));
         assert_eq!(status(&Method::OPTIONS, "/a"), Err(204));
         assert_eq!(status(&Method::TRACE, "/any"), Ok("any method /any".into()));
-        let Found::Answer(answer) = routes.find(&Method::DELETE, "/a", |_| {}) else { panic!() };
+        let Found::Answer(answer) = routes.find(&Method::DELETE, || None, "/a", |_| {}) else {
+            panic!()
+        };
         let allow: Vec<_> = answer.headers().filter(|(name, _)| *name == header::ALLOW).collect();
         assert_eq!(allow[0].1, "GET, POST, HEAD, OPTIONS");
     }

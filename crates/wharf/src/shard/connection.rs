@@ -546,13 +546,16 @@ impl Connection {
 
     fn dispatch(&mut self, mut request: Box<Request>, plan: Plan, cx: &mut Context) {
         let target = match plan {
-            Plan::Answer(response) => return self.respond(request, response, cx),
+            Plan::Answer(response) => {
+                let response = refused(&request, response, cx);
+                return self.respond(request, response, cx);
+            }
             Plan::Handle(target) => target,
         };
         let found = cx.shared.routes.target(target);
         match found.options.mode {
             Mode::Inline => {
-                let response = found.call(&request, &cx.shared.counts);
+                let response = found.call(&mut request, &cx.shared.counts);
                 self.respond(request, response, cx);
             }
             Mode::Pooled => {
@@ -577,7 +580,8 @@ impl Connection {
     #[cold]
     fn overloaded(&mut self, request: Box<Request>, cx: &mut Context) {
         cx.shared.counts.overloaded.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.respond(request, encode::overloaded(), cx);
+        let response = refused(&request, encode::overloaded(), cx);
+        self.respond(request, response, cx);
     }
 
     #[cold]
@@ -606,6 +610,7 @@ impl Connection {
         cx: &mut Context,
     ) {
         self.reading = None;
+        let response = refused(&request, response, cx);
         let rest = self.encode(&request, response, false, cx);
         debug_assert!(rest.is_none(), "an answer of Wharf's own is whole");
         cx.recycle_request(request);
@@ -896,15 +901,21 @@ fn route(request: &mut Request, cx: &Context) -> Plan {
     let mut ranges: SmallVec<[Range<usize>; 4]> = SmallVec::new();
     let path = request.path();
     let start = path.as_ptr().addr();
-    let found = cx.shared.routes.find(&request.method, path, |value| {
-        // The router gives parts of the path itself, so this is their place in it.
-        let at = value.as_ptr().addr() - start;
-        ranges.push(at..at + value.len());
-    });
+    let found = cx.shared.routes.find(
+        &request.method,
+        || request.host(),
+        path,
+        |value| {
+            // The router gives parts of the path itself, so this is their place in it.
+            let at = value.as_ptr().addr() - start;
+            ranges.push(at..at + value.len());
+        },
+    );
     let target = match found {
         Found::Answer(response) => return Plan::Answer(response),
         Found::Target(target) => target,
     };
+    request.target = Some(target);
     if !ranges.is_empty() {
         request.names = Some(cx.shared.routes.target(target).parameters.clone());
         for range in ranges {
@@ -915,6 +926,11 @@ fn route(request: &mut Request, cx: &Context) -> Plan {
         }
     }
     Plan::Handle(target)
+}
+
+/// Wharf's own answer, as hooks want it.
+fn refused(request: &Request, response: Response, cx: &Context) -> Response {
+    cx.shared.routes.refused(request, response, &cx.shared.counts)
 }
 
 fn internal_error() -> Response {

@@ -6,6 +6,7 @@
 mod clients;
 mod connections;
 mod guestbook;
+mod hooks;
 mod limits;
 mod load;
 mod messages;
