@@ -215,6 +215,12 @@ pub struct Counters {
 /// The backends' common surface; [`Port`] documents it.
 pub(crate) trait Implementation {
     fn now(&self) -> Time;
+    fn clock(&self) -> Time {
+        Time::monotonic()
+    }
+    fn tick(&self) -> u64 {
+        crate::time::tick()
+    }
     fn unix_time(&self) -> u64;
     fn waker(&self) -> Waker;
     fn listen(&mut self, listener: Listener) -> io::Result<Socket>;
@@ -341,6 +347,18 @@ impl Port {
     /// The monotonic time when the last [`wait`](Port::wait) returned.
     pub fn now(&self) -> Time {
         each!(self, port => port.now())
+    }
+
+    /// The monotonic time at this moment, also between two waits. Reads the clock anew each time.
+    pub fn clock(&self) -> Time {
+        each!(self, port => port.clock())
+    }
+
+    /// A number that tells whether time has passed, for a fraction of what the
+    /// [clock](Port::clock) costs: it changes every few milliseconds on Linux, where that is how
+    /// often the kernel writes the time down, and with the clock elsewhere. It says nothing else.
+    pub fn tick(&self) -> u64 {
+        each!(self, port => port.tick())
     }
 
     /// The calendar's time now, in whole seconds since 1970-01-01 UTC.

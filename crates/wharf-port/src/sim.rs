@@ -159,6 +159,14 @@ impl Network {
         self.0.borrow().now()
     }
 
+    /// Lets time pass while a port's thread does something else than wait: what happens meanwhile
+    /// is found by the next wait.
+    pub fn pass(&self, duration: Duration) {
+        let mut world = self.0.borrow_mut();
+        let later = world.now() + duration;
+        world.pass(later);
+    }
+
     /// Connects to a listening socket, from an address of the network's choosing. If nobody
     /// listens, the connection [is refused](Peer::is_refused).
     pub fn connect(&self, to: SocketAddr) -> Peer {

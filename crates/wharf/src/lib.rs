@@ -68,6 +68,7 @@
 struct Readme;
 
 mod admission;
+mod dispatch;
 mod error;
 pub mod hooks;
 mod hosts;
@@ -89,6 +90,7 @@ mod statistics;
 #[cfg(test)]
 mod zero_copy;
 
+pub use dispatch::{Dispatch, Mode, RouteStatistics};
 pub use error::Error;
 pub use http::{Extensions, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 pub use into_response::IntoResponse;

@@ -74,6 +74,9 @@ pub struct Limits {
     pub receive_bytes: usize,
     /// Requests that wait for a worker. Beyond it: 503 with Retry-After. Default 1,024.
     pub queued_requests: usize,
+    /// What a call of an [adaptive](crate::Route::adaptive) route may take to be run on the I/O
+    /// thread, where it saves the way to a worker and back. Default 50 µs.
+    pub inline_budget: Duration,
     /// Threads of the worker pool, which start when needed and end when idle. Default 256.
     pub workers: usize,
 }
@@ -99,6 +102,7 @@ impl Default for Limits {
             requests_per_connection: 1_000_000,
             receive_bytes: 32 * 1024 * 1024,
             queued_requests: 1024,
+            inline_budget: Duration::from_micros(50),
             workers: 256,
         }
     }

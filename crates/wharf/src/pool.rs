@@ -213,7 +213,9 @@ impl Pool {
 
 fn run(shared: &Shared, mut request: Box<Request>) -> Box<Request> {
     let target = shared.routes.target(request.reply.target);
+    let began = (shared.clock)();
     request.response = Some(target.call(&mut request, &shared.counts));
+    request.took = (shared.clock)() - began;
     request
 }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Extensions, HeaderName, Method, StatusCode, Version};
@@ -54,6 +55,8 @@ pub struct Request {
     pub(crate) target: Option<usize>,
     /// The memory that the body has been given.
     pub(crate) reservation: Reservation,
+    /// How long its handler ran on a worker.
+    pub(crate) took: Duration,
     /// The handler's answer, on its way back to the shard.
     pub(crate) response: Option<Response>,
 }
@@ -162,6 +165,7 @@ impl Request {
             reply: ReplyTo::default(),
             target: None,
             reservation: Reservation::default(),
+            took: Duration::ZERO,
             response: None,
         }
     }

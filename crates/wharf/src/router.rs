@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 
+use crate::dispatch::Dispatch;
 use crate::error::{Error, Kind};
 use crate::hooks::{After, Before, Hook, Hooks, OnError, Verdict};
 use crate::hosts::{Host, Hosts};
@@ -102,18 +103,9 @@ impl fmt::Display for RouteInfo<'_> {
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RouteOptions {
-    pub(crate) mode: Mode,
+    /// None: the server's.
+    pub(crate) dispatch: Option<Dispatch>,
     pub(crate) body_bytes: Option<usize>,
-}
-
-/// Where a handler runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// On the worker pool, free to block.
-    #[default]
-    Pooled,
-    /// On the I/O thread.
-    Inline,
 }
 
 impl Route {
@@ -144,17 +136,50 @@ impl Route {
         self
     }
 
-    /// Runs the handler on the I/O thread, which saves the way to a worker and back. Only for
-    /// handlers that never block and take microseconds: while one runs, every other connection of
-    /// its shard waits.
+    /// Runs the handler on the I/O thread, which saves the way to a worker and back, from the
+    /// first call on and whatever it takes. Only for handlers that never block and take
+    /// microseconds: while one runs, every other connection of its shard waits.
+    ///
+    /// An [adaptive](Route::adaptive) route gets there by itself; this is for one that is to be
+    /// there at once, or to stay there on a machine whose other work makes it look slow.
     pub fn inline(mut self) -> Route {
-        self.options.mode = Mode::Inline;
+        self.options.dispatch = Some(Dispatch::Inline);
         self
     }
 
-    /// Runs the handler on the worker pool, where it may block. This is the default.
+    /// Runs the handler on the worker pool, where it may block, always.
+    ///
+    /// Say this of a handler that is fast as a rule and may yet wait for long: for a lock that is
+    /// held for seconds, for another server, and above all for another request to this server,
+    /// which the waiting shard could not serve.
     pub fn pooled(mut self) -> Route {
-        self.options.mode = Mode::Pooled;
+        self.options.dispatch = Some(Dispatch::Pooled);
+        self
+    }
+
+    /// Runs the handler where measuring says, whatever the [server](crate::Server::dispatch) does
+    /// by default.
+    ///
+    /// The route's calls start on the worker pool. Once 99 % of them were within
+    /// [`Limits::inline_budget`](crate::Limits::inline_budget) and none took 20 times that, over
+    /// 1,000 calls and 100 ms at least, they run on the I/O thread. There a call that takes 20
+    /// budgets, or more than 1 % of calls beyond the budget, bring the route back to the pool, on
+    /// all shards at once, for twice as long as the last time or longer. So a handler that may
+    /// block is safe by default, and one that never does is served as by an event loop.
+    ///
+    /// What to know of it:
+    ///
+    /// - A call that is slow for the first time, after all were fast, holds up the other
+    ///   connections of its shard, once. If that may not be, say [`pooled`](Route::pooled).
+    /// - Only time counts. When a machine has more to do than processors, a thread may lose its
+    ///   own in the middle of a fast call, and the route is demoted for nothing.
+    /// - What a handler does is measured for all who call the route together. A route that is fast
+    ///   for most and slow for few had better be two.
+    ///
+    /// [`ServerHandle::routes`](crate::ServerHandle::routes) tells where each route stands, and
+    /// every change is logged at debug.
+    pub fn adaptive(mut self) -> Route {
+        self.options.dispatch = Some(Dispatch::Adaptive);
         self
     }
 
@@ -630,6 +655,11 @@ impl Routes {
             let name = format!("other methods of {}", endpoint.path);
             targets.push(Target::new(route, name, endpoint.parameters.clone()));
         }
+    }
+
+    /// All handlers, by their numbers.
+    pub(crate) fn targets(&self) -> &[Target] {
+        &self.targets
     }
 
     pub(crate) fn target(&self, index: usize) -> &Target {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use wharf_port::{Choice, ListenOptions, Listener, Port};
 
+use crate::dispatch::{Dispatch, RouteStatistics, Rules};
 use crate::error::{Error, Kind};
 use crate::shard::{self, Drained, Shard};
 use crate::shared::Shared;
@@ -38,6 +39,7 @@ pub struct Server {
     limits: Limits,
     shards: Option<usize>,
     backend: Option<Backend>,
+    dispatch: Dispatch,
     on_start: Option<OnStart>,
 }
 
@@ -88,6 +90,7 @@ impl Server {
                         limits: Limits::default(),
                         shards: None,
                         backend: None,
+                        dispatch: Dispatch::default(),
                         on_start: None,
                     });
                 }
@@ -122,6 +125,26 @@ impl Server {
     /// `iocp`), else [`Backend::Auto`].
     pub fn backend(mut self, backend: Backend) -> Server {
         self.backend = Some(backend);
+        self
+    }
+
+    /// Sets where the handlers of routes run that do not say so themselves. Default
+    /// [`Dispatch::Adaptive`].
+    ///
+    /// ```no_run
+    /// # use wharf::{Error, Router, Server, get};
+    /// # fn main() -> Result<(), Error> {
+    /// use wharf::Dispatch;
+    ///
+    /// // Handlers that all ask a database, and one that does not.
+    /// let router = Router::new()
+    ///     .get("/orders", |_| "from the database")
+    ///     .route("/health", get(|_| "well").inline());
+    /// Server::bind("127.0.0.1:8080")?.dispatch(Dispatch::Pooled).serve(router)
+    /// # }
+    /// ```
+    pub fn dispatch(mut self, dispatch: Dispatch) -> Server {
+        self.dispatch = dispatch;
         self
     }
 
@@ -160,7 +183,8 @@ impl Server {
             self.listener.spread(count).map_err(|error| cannot_listen(address, error))?;
         let hands_over = listeners.len() < count;
         let workers = limits.workers;
-        let shared = Arc::new(Shared::new(routes, limits, count, workers));
+        let rules = Rules::new(self.dispatch, limits.inline_budget);
+        let shared = Arc::new(Shared::new(routes, rules, limits, count, workers));
         let mut handle = ServerHandle { shared, shards: Vec::new(), address };
         let (started, starts) = mpsc::channel();
         let mut listeners = listeners.into_iter();
@@ -282,6 +306,21 @@ impl ServerHandle {
     /// The server's counts now.
     pub fn statistics(&self) -> Statistics {
         self.shared.statistics()
+    }
+
+    /// Where the calls of each route run now and how they went, in the order in which the routes
+    /// were added, fallbacks last.
+    ///
+    /// ```
+    /// # use wharf::{Router, Server};
+    /// # let server = Server::bind("127.0.0.1:0")?.start(Router::new().get("/", |_| "hello"))?;
+    /// for route in server.routes() {
+    ///     println!("{}: {:?}, 99 % within {:?}", route.route, route.mode, route.p99);
+    /// }
+    /// # Ok::<(), wharf::Error>(())
+    /// ```
+    pub fn routes(&self) -> Vec<RouteStatistics> {
+        self.shared.route_statistics()
     }
 
     /// Stops accepting, answers what has been asked, closes idle connections, and after `grace` at

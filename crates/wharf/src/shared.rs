@@ -4,8 +4,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use wharf_port::Time;
+
 use crate::Limits;
 use crate::admission::Admission;
+use crate::dispatch::{RouteDispatch, RouteStatistics, Rules};
 use crate::mailbox::Mailbox;
 use crate::pool::Pool;
 use crate::router::Routes;
@@ -13,6 +16,8 @@ use crate::statistics::{Counts, Statistics};
 
 pub(crate) struct Shared {
     pub(crate) routes: Routes,
+    /// Of each of the routes' targets.
+    pub(crate) dispatch: Box<[RouteDispatch]>,
     pub(crate) limits: Limits,
     pub(crate) admission: Admission,
     pub(crate) pool: Pool,
@@ -20,23 +25,39 @@ pub(crate) struct Shared {
     pub(crate) mailboxes: Box<[Mailbox]>,
     pub(crate) counts: Counts,
     pub(crate) bodies: Budget,
+    /// What workers measure with: the time now.
+    pub(crate) clock: fn() -> Time,
     /// Set once, when the server is to drain: how long that may take.
     pub(crate) drain: OnceLock<Duration>,
 }
 
 impl Shared {
     /// `workers` may be 0 for a simulated pool.
-    pub(crate) fn new(routes: Routes, limits: Limits, shards: usize, workers: usize) -> Shared {
+    pub(crate) fn new(
+        routes: Routes,
+        rules: Rules,
+        limits: Limits,
+        shards: usize,
+        workers: usize,
+    ) -> Shared {
         // Every request with a worker has a place in its shard's mailbox: those in the queue, and
         // the one that each thread has.
         let answers = limits.queued_requests + workers.max(1);
+        let dispatch = routes
+            .targets()
+            .iter()
+            .map(|target| target.options.dispatch.unwrap_or(rules.dispatch))
+            .map(|dispatch| RouteDispatch::new(dispatch, rules, shards))
+            .collect();
         Shared {
             routes,
+            dispatch,
             admission: Admission::new(limits.connections, limits.connections_per_peer),
             pool: Pool::new(limits.queued_requests, workers),
             mailboxes: (0..shards).map(|_| Mailbox::new(answers)).collect(),
             counts: Counts::default(),
             bodies: Budget::new(limits.bodies_bytes),
+            clock: Time::monotonic,
             drain: OnceLock::new(),
             limits,
         }
@@ -47,6 +68,11 @@ impl Shared {
         if self.drain.set(grace).is_ok() {
             self.mailboxes.iter().for_each(Mailbox::wake);
         }
+    }
+
+    pub(crate) fn route_statistics(&self) -> Vec<RouteStatistics> {
+        let targets = self.routes.targets().iter().zip(&self.dispatch);
+        targets.map(|(target, dispatch)| dispatch.statistics(&target.name)).collect()
     }
 
     pub(crate) fn statistics(&self) -> Statistics {

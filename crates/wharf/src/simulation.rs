@@ -18,6 +18,7 @@ use fastrand::Rng;
 use wharf_port::sim::{Faults, Network, Peer};
 use wharf_port::{FileRange, Listener, Time};
 
+use crate::dispatch::{Dispatch, Rules};
 use crate::response::Part;
 use crate::shard::{self, Shard};
 use crate::shared::Shared;
@@ -75,6 +76,10 @@ fn limits() -> Limits {
     Limits { receive_bytes: 8 * shard::RECEIVE_BLOCK_BYTES, ..Limits::default() }
 }
 
+fn rules() -> Rules {
+    Rules::new(Dispatch::Adaptive, limits().inline_budget)
+}
+
 /// A server without threads: the test takes the turns, of the shard and of its workers.
 struct Simulation {
     network: Network,
@@ -86,7 +91,7 @@ impl Simulation {
     fn new(seed: u64, faults: Faults) -> Simulation {
         let network = Network::new(seed, faults);
         let routes = router().build().expect("the routes do not conflict");
-        let shared = Arc::new(Shared::new(routes, limits(), 1, 0));
+        let shared = Arc::new(Shared::new(routes, rules(), limits(), 1, 0));
         let port = network.port(&shard::port_config(&limits()));
         let listener = Listener::simulated(address());
         let shard = Shard::new(port, Some(listener), false, shared.clone(), 0);

@@ -228,6 +228,14 @@ impl Implementation for Simulated {
         self.now
     }
 
+    fn clock(&self) -> Time {
+        self.world.borrow().now()
+    }
+
+    fn tick(&self) -> u64 {
+        self.clock().as_nanos()
+    }
+
     fn unix_time(&self) -> u64 {
         self.world.borrow().unix_time()
     }

@@ -17,6 +17,7 @@ on_every_backend![
     a_wait_ends_when_its_time_is_reached,
     a_wait_whose_time_is_past_still_does_its_work,
     a_wait_with_something_to_hand_out_does_not_sleep,
+    the_clock_and_the_tick_go_on,
 ];
 
 fn a_wake_before_a_wait_ends_it_and_is_no_completion(setup: &Setup) {
@@ -177,4 +178,17 @@ fn a_wait_with_something_to_hand_out_does_not_sleep(setup: &Setup) {
         rig.wait(Some(until));
     }
     assert!(rig.port.now() < until);
+}
+
+fn the_clock_and_the_tick_go_on(setup: &Setup) {
+    let mut rig = setup.rig();
+    let (before, tick) = (rig.port.clock(), rig.port.tick());
+    assert!(before >= rig.port.now(), "the clock is behind the last wait");
+    // Longer than between any kernel's ticks.
+    let until = before + Duration::from_millis(50);
+    while rig.port.now() < until {
+        rig.wait(Some(until));
+    }
+    assert!(rig.port.clock() >= rig.port.now());
+    assert_ne!(rig.port.tick(), tick);
 }

@@ -47,7 +47,7 @@ use super::pending::Pending;
 use crate::Response;
 use crate::request::{Body, ReplyTo, Request, View};
 use crate::response::Body as AnswerBody;
-use crate::router::{Found, Mode, Routes};
+use crate::router::{Found, Routes};
 use crate::statistics::CloseReason;
 
 /// What a connection is doing.
@@ -552,28 +552,23 @@ impl Connection {
             }
             Plan::Handle(target) => target,
         };
-        let found = cx.shared.routes.target(target);
-        match found.options.mode {
-            Mode::Inline => {
-                let response = found.call(&mut request, &cx.shared.counts);
-                self.respond(request, response, cx);
-            }
-            Mode::Pooled => {
-                if cx.is_short_of_blocks() {
-                    request.copy_out();
-                }
-                request.reply = ReplyTo {
-                    shard: cx.shard,
-                    connection: self.token.0,
-                    stream: self.served,
-                    target,
-                };
-                self.status = Status::Handling;
-                self.deadline = Time::FAR;
-                if let Err(request) = cx.shared.pool.submit(&cx.shared, request) {
-                    self.overloaded(request, cx);
-                }
-            }
+        if cx.shared.dispatch[target].is_inline() {
+            cx.begin_call(target);
+            let response = cx.shared.routes.target(target).call(&mut request, &cx.shared.counts);
+            cx.end_call();
+            return self.respond(request, response, cx);
+        }
+        // A worker may have to be started.
+        cx.interrupt_batch();
+        if cx.is_short_of_blocks() {
+            request.copy_out();
+        }
+        request.reply =
+            ReplyTo { shard: cx.shard, connection: self.token.0, stream: self.served, target };
+        self.status = Status::Handling;
+        self.deadline = Time::FAR;
+        if let Err(request) = cx.shared.pool.submit(&cx.shared, request) {
+            self.overloaded(request, cx);
         }
     }
 

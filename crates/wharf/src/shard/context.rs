@@ -5,6 +5,7 @@ use std::sync::Arc;
 use wharf_http::Date;
 use wharf_port::{Gather, Port, Time};
 
+use super::batch::Batch;
 use crate::Request;
 use crate::shared::Shared;
 use crate::statistics::CloseReason;
@@ -26,6 +27,7 @@ pub(super) struct Context {
     /// Answers say `Connection: close`.
     pub(super) draining: bool,
     pub(super) tally: Tally,
+    pub(super) batch: Batch,
     /// Last in, first out, so that what is reused is still in the cache. Boxed, since it is the box
     /// that is handed on.
     #[allow(clippy::vec_box)]
@@ -51,6 +53,7 @@ impl Context {
             date,
             draining: false,
             tally: Tally::default(),
+            batch: Batch::default(),
             requests: Vec::with_capacity(KEPT),
             outputs: Vec::with_capacity(KEPT),
         }

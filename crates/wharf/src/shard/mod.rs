@@ -3,6 +3,7 @@
 //! Its turn is always the same: wait, dispatch completions, drain the mailbox, expire timers. What
 //! is to be sent is submitted on the way and reaches the kernel with the next wait.
 
+mod batch;
 mod body;
 mod connection;
 mod context;
@@ -157,15 +158,17 @@ impl Shard {
     pub(crate) fn turn(&mut self) -> io::Result<Option<Drained>> {
         let mut completions = std::mem::take(&mut self.completions);
         self.cx.port.wait(&mut completions, self.next_time())?;
-        self.cx.now = self.cx.port.now();
+        self.cx.begin_turn();
         self.update_date();
         for completion in completions.drain(..) {
             self.dispatch(completion);
         }
         self.completions = completions;
+        self.cx.interrupt_batch();
         self.drain_mailbox();
         self.expire();
         self.admit_waiting();
+        self.cx.interrupt_batch();
         let drained = self.drain_on();
         self.publish_counts();
         Ok(drained)
@@ -192,6 +195,7 @@ impl Shard {
     }
 
     fn dispatch_other(&mut self, event: Event) {
+        self.cx.interrupt_batch();
         match event {
             Event::Accepted(incoming) => self.accepted(incoming),
             Event::AcceptEnded(failure) => {
@@ -304,6 +308,10 @@ impl Shard {
     }
 
     fn answered(&mut self, request: Box<Request>) {
+        let (target, took) = (request.reply.target, request.took);
+        let cx = &self.cx;
+        let route = &cx.shared.routes.target(target).name;
+        cx.shared.dispatch[target].ran_pooled(cx.shard, took, cx.now, route);
         let key = ConnectionKey::from(KeyData::from_ffi(request.reply.connection));
         match self.connections.get_mut(key) {
             Some(connection) => connection.answered(request, &mut self.cx),

@@ -1,0 +1,76 @@
+//! Measuring inline calls without asking for the time twice a call.
+//!
+//! Calls of one route that follow one another are a batch: the clock is read behind the last of
+//! them, and what has passed since the batch began counts for all. Between them lies only what
+//! serving them takes, so the mean is right; whatever may take long besides
+//! [interrupts](Context::interrupt_batch) the batch.
+//!
+//! A call that stalls is seen before the next one begins, or a batch of them would hold up the shard
+//! many times over. What is asked after each call is only whether the port's tick has changed. On
+//! Linux a stall may hide between two ticks, a few milliseconds apart at the most; then the end of
+//! the batch shows it.
+
+use wharf_port::Time;
+
+use super::context::Context;
+
+/// Calls that are measured together: so few that together they stall only if one does, or if each
+/// is beyond the budget.
+const MAX_CALLS: u32 = 16;
+
+#[derive(Default)]
+pub(super) struct Batch {
+    /// The route of the calls in it.
+    target: usize,
+    calls: u32,
+    /// None: to be asked for when a call begins.
+    began: Option<Time>,
+    /// The port's tick when it was last asked for.
+    tick: u64,
+}
+
+impl Context {
+    /// The wait is over and `now` is fresh: a batch may begin from it.
+    pub(super) fn begin_turn(&mut self) {
+        self.now = self.port.now();
+        self.batch.began = Some(self.now);
+    }
+
+    /// An inline call of that route begins.
+    pub(super) fn begin_call(&mut self, target: usize) {
+        if self.batch.calls > 0 && self.batch.target != target {
+            self.end_batch();
+        }
+        self.batch.target = target;
+        if self.batch.began.is_none() {
+            self.batch.began = Some(self.port.clock());
+        }
+    }
+
+    /// The call that was begun has ended.
+    pub(super) fn end_call(&mut self) {
+        self.batch.calls += 1;
+        let tick = self.port.tick();
+        let ticked = std::mem::replace(&mut self.batch.tick, tick) != tick;
+        if ticked || self.batch.calls >= MAX_CALLS {
+            self.end_batch();
+        }
+    }
+
+    /// What comes next is no part of serving inline calls.
+    pub(super) fn interrupt_batch(&mut self) {
+        if self.batch.calls > 0 {
+            self.end_batch();
+        }
+        self.batch.began = None;
+    }
+
+    fn end_batch(&mut self) {
+        let now = self.port.clock();
+        let calls = std::mem::take(&mut self.batch.calls);
+        let took = now.since(self.batch.began.replace(now).unwrap_or(now));
+        let target = self.batch.target;
+        let name = &self.shared.routes.target(target).name;
+        self.shared.dispatch[target].ran_inline(self.shard, calls, took, now, name);
+    }
+}
