@@ -18,8 +18,8 @@
 //! share of 1 % cannot be told from few. Time, since a burst shows a route at its best: its data in
 //! the cache, its locks free.
 //!
-//! Each demotion doubles the window, and it begins no shorter than a hundred times the stall. So
-//! what is asked of a route grows with the harm it has done: one that sleeps once in 1,000 calls
+//! Each demotion doubles the window's time and quadruples its calls, and after a stall it takes a
+//! hundred times as long as that at the least. So what is asked of a route grows with the harm it has done: one that sleeps once in 1,000 calls
 //! may pass its first window by luck, but not the longer ones, in which that sleep shows. Inline,
 //! each minute without a stall forgives one doubling, for a stall need not be the handler's: a
 //! machine with more to do than processors takes the thread's processor away, which looks the same.
@@ -88,10 +88,11 @@ const SLOW_ONE_IN: u64 = 100;
 /// A stall is followed by a window of so many times its length, so that stalls take at most a
 /// hundredth of a shard's time.
 const STALL_SHARE: u32 = 100;
-/// How often windows double. The calls of a window double less often, so that a route that is
-/// asked rarely gets through one at all.
+/// How often windows double.
 const DOUBLINGS: u32 = 12;
-const CALL_DOUBLINGS: u32 = 10;
+/// The calls of a window quadruple as often as its time doubles, as it is their number that shows
+/// what is rare; but less often, so that a route that is asked rarely gets through one at all.
+const QUADRUPLINGS: u32 = 5;
 /// Inline for so long without a stall, a route is forgiven one doubling.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 
@@ -118,7 +119,7 @@ impl Rules {
     }
 
     fn calls(&self, doublings: u32) -> u64 {
-        u64::from(self.window_calls) << doublings.min(CALL_DOUBLINGS)
+        u64::from(self.window_calls) << (2 * doublings.min(QUADRUPLINGS))
     }
 
     fn time(&self, doublings: u32) -> Duration {
@@ -403,5 +404,233 @@ fn quantile(counts: &[u64; BUCKETS], percent: u64) -> Duration {
     match at {
         Some(at) if total > 0 => Duration::from_nanos(1 << (FIRST_BOUND_LOG2 + at as u32)),
         _ => Duration::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAST: Duration = Duration::from_micros(5);
+    const SLOW: Duration = Duration::from_micros(60);
+    const STALLED: Duration = Duration::from_millis(5);
+
+    fn rules() -> Rules {
+        Rules::new(Dispatch::Adaptive, Duration::from_micros(50))
+    }
+
+    /// A route and its time.
+    struct Run {
+        standing: Standing,
+        now: Time,
+    }
+
+    impl Run {
+        fn new() -> Run {
+            Run { standing: Standing::new(), now: Time::ZERO }
+        }
+
+        /// So many calls on the pool, at 10,000 a second, until one changes something.
+        fn pooled(&mut self, calls: u32, mut took: impl FnMut(u32) -> Duration) -> Option<u32> {
+            (0..calls).find(|&call| {
+                self.now = self.now + Duration::from_micros(100);
+                self.standing.ran_pooled(took(call), self.now, &rules()) != Change::None
+            })
+        }
+
+        fn promoted() -> Run {
+            let mut run = Run::new();
+            assert!(run.pooled(2000, |_| FAST).is_some());
+            run
+        }
+
+        fn demoted(&mut self, stall: Duration) -> Change {
+            self.standing.demote(stall, self.now, &rules())
+        }
+    }
+
+    #[test]
+    fn a_fast_route_is_promoted_after_a_window() {
+        let mut run = Run::new();
+        // The first call is at 0 of the window's time.
+        assert_eq!(run.pooled(5000, |_| FAST), Some(1000), "1,000 calls and 100 ms");
+        assert_eq!(run.standing.promotions, 1);
+    }
+
+    #[test]
+    fn neither_calls_nor_time_alone_are_a_window() {
+        let mut run = Run::new();
+        for _ in 0..100_000 {
+            let change = run.standing.ran_pooled(FAST, run.now, &rules());
+            assert_eq!(change, Change::None, "a burst proves nothing");
+        }
+        let mut run = Run::new();
+        for _ in 0..999 {
+            run.now = run.now + Duration::from_secs(1);
+            assert_eq!(run.standing.ran_pooled(FAST, run.now, &rules()), Change::None);
+        }
+        assert_eq!(run.standing.ran_pooled(FAST, run.now, &rules()), Change::Promoted);
+    }
+
+    #[test]
+    fn one_slow_call_in_100_is_allowed_and_more_are_not() {
+        let mut run = Run::new();
+        let every = |n: u32| move |call: u32| if call % n == n - 1 { SLOW } else { FAST };
+        assert!(run.pooled(2000, every(100)).is_some());
+        let mut run = Run::new();
+        assert_eq!(run.pooled(1_000_000, every(90)), None);
+    }
+
+    #[test]
+    fn a_stall_begins_the_window_anew() {
+        let mut run = Run::new();
+        assert_eq!(run.pooled(900, |_| FAST), None);
+        assert_eq!(run.pooled(1, |_| STALLED), None);
+        assert!(run.pooled(5000, |_| FAST).is_some_and(|calls| calls >= 999));
+    }
+
+    #[test]
+    fn a_route_that_sleeps_once_in_1000_calls_stalls_a_shard_once_at_the_most() {
+        let mut stalls = Vec::new();
+        for seed in 0..50 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut run = Run::new();
+            let mut inline_stalls = 0;
+            for _ in 0..500_000 {
+                run.now = run.now + Duration::from_micros(100);
+                let took = if rng.u32(..1000) == 0 { STALLED } else { FAST };
+                if let State::Inline(_) = run.standing.state {
+                    if took > rules().stall() {
+                        inline_stalls += 1;
+                        assert_eq!(run.demoted(took), Change::Demoted);
+                    }
+                } else {
+                    run.standing.ran_pooled(took, run.now, &rules());
+                }
+            }
+            stalls.push(inline_stalls);
+        }
+        // The first window is passed by luck, the next one never.
+        assert_eq!(stalls.iter().max(), Some(&1), "{stalls:?}");
+    }
+
+    #[test]
+    fn windows_double_from_one_that_outweighs_the_stall() {
+        let window = |run: &Run| rules().time(run.standing.doublings);
+        let mut run = Run::promoted();
+        assert_eq!(run.demoted(Duration::ZERO), Change::Demoted);
+        assert_eq!(
+            window(&run),
+            Duration::from_millis(200),
+            "for many slow calls: twice the first"
+        );
+        let mut run = Run::promoted();
+        assert_eq!(run.demoted(STALLED), Change::Demoted);
+        assert_eq!(window(&run), Duration::from_millis(800), "at least 100 times 5 ms");
+        for _ in 0..11 {
+            let before = window(&run);
+            let calls = run.pooled(5_000_000, |_| FAST).expect("it is promoted again");
+            assert!(Duration::from_micros(100) * (calls + 1) >= before);
+            run.demoted(STALLED);
+            assert!(window(&run) == before * 2 || window(&run) == rules().time(DOUBLINGS));
+        }
+        assert_eq!(run.standing.doublings, DOUBLINGS);
+        assert_eq!(run.standing.demotions, 12);
+    }
+
+    #[test]
+    fn minutes_inline_forgive() {
+        let mut run = Run::promoted();
+        for _ in 0..5 {
+            run.demoted(STALLED);
+            assert!(run.pooled(2_000_000, |_| FAST).is_some());
+        }
+        let doublings = run.standing.doublings;
+        run.now = run.now + FORGIVEN_AFTER * 3;
+        run.demoted(STALLED);
+        assert_eq!(run.standing.doublings, doublings - 3 + 1);
+    }
+
+    #[test]
+    fn a_stall_that_is_known_after_the_promotion_takes_it_back() {
+        let mut run = Run::promoted();
+        assert_eq!(run.standing.ran_pooled(SLOW, run.now, &rules()), Change::None);
+        assert_eq!(run.standing.ran_pooled(STALLED, run.now, &rules()), Change::Demoted);
+        assert_eq!(run.demoted(STALLED), Change::None, "another shard was first");
+        assert_eq!(run.standing.demotions, 1);
+    }
+
+    /// A route that was promoted.
+    fn inline_route(shards: usize) -> RouteDispatch {
+        let route = RouteDispatch::new(Dispatch::Adaptive, rules(), shards);
+        for call in 0..=1000 {
+            let now = Time::from_nanos(call * 100_000);
+            assert!(!route.is_inline());
+            route.ran_pooled(0, FAST, now, "GET /");
+        }
+        assert!(route.is_inline());
+        route
+    }
+
+    #[test]
+    fn a_stalled_batch_demotes() {
+        let route = inline_route(2);
+        route.ran_inline(1, 16, FAST * 16, Time::from_nanos(200_000_000), "GET /");
+        assert!(route.is_inline());
+        route.ran_inline(1, 16, STALLED, Time::from_nanos(300_000_000), "GET /");
+        assert!(!route.is_inline());
+        let seen = route.statistics("GET /");
+        assert_eq!((seen.mode, seen.promotions, seen.demotions), (Mode::Pooled, 1, 1));
+        assert_eq!((seen.calls, seen.route.as_str()), (1033, "GET /"));
+    }
+
+    #[test]
+    fn slow_calls_demote_once_they_are_more_than_one_in_100() {
+        let ran_inline = |slow_one_in: u32| {
+            let route = inline_route(1);
+            for call in 1..=5000 {
+                let took = if call % slow_one_in == 0 { SLOW } else { FAST };
+                route.ran_inline(0, 1, took, Time::from_nanos(200_000_000), "GET /");
+            }
+            route.is_inline()
+        };
+        assert!(ran_inline(100));
+        assert!(!ran_inline(90));
+    }
+
+    #[test]
+    fn what_a_route_says_is_obeyed() {
+        for (dispatch, is_inline) in [(Dispatch::Inline, true), (Dispatch::Pooled, false)] {
+            let route = RouteDispatch::new(dispatch, rules(), 1);
+            for call in 0..5000 {
+                let now = Time::from_nanos(call * 100_000);
+                assert_eq!(route.is_inline(), is_inline);
+                match dispatch {
+                    Dispatch::Inline => route.ran_inline(0, 1, STALLED, now, "GET /"),
+                    _ => route.ran_pooled(0, FAST, now, "GET /"),
+                }
+            }
+            let seen = route.statistics("GET /");
+            assert_eq!((seen.dispatch, seen.promotions, seen.demotions), (dispatch, 0, 0));
+            assert_eq!(seen.calls, 5000);
+        }
+    }
+
+    #[test]
+    fn the_distribution_rounds_up_to_powers_of_two() {
+        let nanos = Duration::from_nanos;
+        for (took, bound) in [(0, 256), (256, 256), (257, 512), (1000, 1024), (1025, 2048)] {
+            let mut counts = [0; BUCKETS];
+            counts[bucket(nanos(took))] = 1;
+            assert_eq!(quantile(&counts, 50), nanos(bound), "{took} ns");
+        }
+        assert_eq!(bucket(Duration::MAX), BUCKETS - 1);
+        assert_eq!(quantile(&[0; BUCKETS], 99), Duration::ZERO, "nothing was called");
+        let mut counts = [0; BUCKETS];
+        (counts[0], counts[1], counts[9]) = (50, 49, 1);
+        assert_eq!(
+            [50, 99, 100].map(|percent| quantile(&counts, percent)),
+            [nanos(256), nanos(512), nanos(256 << 9)]
+        );
     }
 }

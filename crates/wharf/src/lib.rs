@@ -16,9 +16,9 @@
 //!
 //! # Handlers
 //!
-//! A handler is a function or closure `Fn(&Request) -> impl IntoResponse`. It may block: it runs on
-//! a pool of worker threads, and starts when its request is whole. A [`Request`] gives out views of
-//! the bytes as they were received. What can be answered with is listed at [`IntoResponse`]; errors
+//! A handler is a function or closure `Fn(&Request) -> impl IntoResponse`. It may block, and
+//! starts when its request is whole. A [`Request`] gives out views of the bytes as they were
+//! received. What can be answered with is listed at [`IntoResponse`]; errors
 //! pass through `?`. State that handlers share is what their closures capture:
 //!
 //! ```
@@ -33,8 +33,22 @@
 //! # let _ = router;
 //! ```
 //!
-//! A handler that never blocks and takes microseconds may run on the I/O thread, which saves the way
-//! to a worker and back: [`get`]`(handler).`[`inline()`](Route::inline).
+//! Where a handler runs is measured. A route's calls begin on a pool of worker threads; if they
+//! prove fast they are moved to the I/O thread, which saves the way to a worker and back, and a slow
+//! one moves them back. [`Route::adaptive`] has the rules and their limits, above all this one: a
+//! handler that waits for another request to the same server has to say
+//! [`pooled()`](Route::pooled). A route or a [server](Server::dispatch) that says where its
+//! handlers run is obeyed, and [`ServerHandle::routes`] tells where they are:
+//!
+//! ```
+//! use wharf::{Router, get};
+//!
+//! let router = Router::new()
+//!     .get("/orders", |_| "measured")
+//!     .route("/health", get(|_| "on the I/O thread").inline())
+//!     .route("/report", get(|_| "on a worker").pooled());
+//! # let _ = router;
+//! ```
 //!
 //! # Servers
 //!

@@ -47,7 +47,7 @@ fn each_backend(test: impl Fn(&ServerHandle)) {
     for backend in [Backend::Uring, Backend::Readiness, Backend::Iocp] {
         let router = Router::new()
             .route("/inline/{id}", post(find_copies).inline())
-            .route("/pooled/{id}", post(find_copies));
+            .route("/pooled/{id}", post(find_copies).pooled());
         let server = Server::bind("127.0.0.1:0").unwrap().backend(backend).shards(1);
         match server.start(router) {
             Ok(server) => test(&server),

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use wharf::{
-    Backend, HeaderName, HeaderValue, Request, Response, Router, Server, StatusCode, get, post,
+    Backend, HeaderName, HeaderValue, Limits, Mode, Request, Response, Router, Server,
+    ServerHandle, StatusCode, get, post,
 };
 
 struct Counting;
@@ -68,40 +69,72 @@ fn exchange(client: &mut TcpStream, request: &[u8], count: usize, buffer: &mut [
     }
 }
 
+const ADAPTIVE: &[u8] =
+    b"GET /adaptive/7?query=string HTTP/1.1\r\nhost: a\r\nuser-agent: counting\r\nx: y\r\n\r\n";
+
+/// A server whose adaptive routes have that budget. None: this machine has not the backend.
+fn serve(backend: Backend, inline_budget: Duration) -> Option<ServerHandle> {
+    let router = Router::new()
+        .route("/inline/{id}", get(look_at_everything).inline())
+        .route("/inline/{id}", post(look_at_everything).inline())
+        .route("/pooled/{id}", get(look_at_everything).pooled())
+        .route("/pooled/{id}", post(look_at_everything).pooled())
+        .get("/adaptive/{id}", look_at_everything);
+    let server = Server::bind("127.0.0.1:0").unwrap().backend(backend).shards(1);
+    match server.limits(Limits { inline_budget, ..Limits::default() }).start(router) {
+        Ok(server) => Some(server),
+        Err(error) => {
+            println!("{backend:?} is not run: {error}");
+            None
+        }
+    }
+}
+
+/// Where the calls of the adaptive route run.
+fn adaptive_mode(server: &ServerHandle) -> Mode {
+    let routes = server.routes();
+    routes.iter().find(|route| route.route == "GET /adaptive/{id}").expect("it is there").mode
+}
+
+fn count(server: &ServerHandle, request: &[u8], what: &str) {
+    let mut client = TcpStream::connect(server.local_address()).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    client.set_nodelay(true).unwrap();
+    let mut buffer = vec![0; 4096];
+    // Queues, tables and recycled blocks reach their sizes.
+    exchange(&mut client, request, 2_000, &mut buffer);
+    if what.starts_with("promoted") {
+        while adaptive_mode(server) == Mode::Pooled {
+            exchange(&mut client, request, 100, &mut buffer);
+        }
+    }
+    // A worker that is started, because the machine holds up the others, allocates too; but not
+    // each time. A request that allocates does so in every round.
+    let mut rounds = (0..5).map(|_| {
+        let before = ALLOCATIONS.load(Ordering::SeqCst);
+        exchange(&mut client, request, 1_000, &mut buffer);
+        ALLOCATIONS.load(Ordering::SeqCst) - before
+    });
+    let is_clean = rounds.any(|allocations| allocations == 0);
+    assert!(is_clean, "1,000 times {what} allocate every time");
+}
+
 /// One test for all backends, since the count is the whole process's.
 #[test]
 fn a_request_allocates_nothing_in_steady_state() {
     for backend in [Backend::Uring, Backend::Readiness, Backend::Iocp] {
-        let router = Router::new()
-            .route("/inline/{id}", get(look_at_everything).inline())
-            .route("/inline/{id}", post(look_at_everything).inline())
-            .route("/pooled/{id}", get(look_at_everything))
-            .route("/pooled/{id}", post(look_at_everything));
-        let server = Server::bind("127.0.0.1:0").unwrap().backend(backend).shards(1);
-        let server = match server.start(router) {
-            Ok(server) => server,
-            Err(error) => {
-                println!("{backend:?} is not run: {error}");
-                continue;
-            }
-        };
-        let mut client = TcpStream::connect(server.local_address()).unwrap();
-        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        client.set_nodelay(true).unwrap();
-        let mut buffer = vec![0; 4096];
+        // Every call is beyond the budget: the adaptive route stays on the pool.
+        let Some(server) = serve(backend, Duration::ZERO) else { continue };
         for request in REQUESTS {
-            let what = String::from_utf8_lossy(&request[..12]).into_owned();
-            // Queues, tables and recycled blocks reach their sizes.
-            exchange(&mut client, request, 2_000, &mut buffer);
-            // A worker that is started, because the machine holds up the others, allocates too; but
-            // not each time. A request that allocates does so in every round.
-            let mut rounds = (0..5).map(|_| {
-                let before = ALLOCATIONS.load(Ordering::SeqCst);
-                exchange(&mut client, request, 1_000, &mut buffer);
-                ALLOCATIONS.load(Ordering::SeqCst) - before
-            });
-            let is_clean = rounds.any(|allocations| allocations == 0);
-            assert!(is_clean, "1,000 times {what} on {backend:?} allocate every time");
+            let line = String::from_utf8_lossy(&request[..12]);
+            count(&server, request, &format!("{line} on {backend:?}"));
         }
+        count(&server, ADAPTIVE, &format!("measured on the pool on {backend:?}"));
+        assert_eq!(adaptive_mode(&server), Mode::Pooled);
+        drop(server);
+        // No call is, however the machine holds it up: it is promoted and stays so.
+        let Some(server) = serve(backend, Duration::from_secs(1)) else { continue };
+        count(&server, ADAPTIVE, &format!("promoted on {backend:?}"));
+        assert_eq!(adaptive_mode(&server), Mode::Inline);
     }
 }

@@ -5,6 +5,7 @@
 
 mod clients;
 mod connections;
+mod dispatch;
 mod guestbook;
 mod hooks;
 mod limits;
