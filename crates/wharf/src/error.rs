@@ -6,6 +6,8 @@ use std::fmt;
 
 use http::StatusCode;
 
+use crate::{Problem, ToProblem};
+
 /// Why something that was asked of Wharf could not be done.
 ///
 /// Returned when a server is bound, configured or started, and by the typed accessors of a
@@ -17,6 +19,8 @@ struct Inside {
     kind: Kind,
     message: Cow<'static, str>,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    /// What the client is told; without one, the status and the message if the request is at fault.
+    problem: Option<Box<Problem>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +39,7 @@ pub(crate) enum Kind {
 
 impl Error {
     pub(crate) fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Error {
-        Error(Box::new(Inside { kind, message: message.into(), source: None }))
+        Error(Box::new(Inside { kind, message: message.into(), source: None, problem: None }))
     }
 
     pub(crate) fn with_source(
@@ -43,7 +47,8 @@ impl Error {
         message: impl Into<Cow<'static, str>>,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Error {
-        Error(Box::new(Inside { kind, message: message.into(), source: Some(source.into()) }))
+        let source = Some(source.into());
+        Error(Box::new(Inside { kind, message: message.into(), source, problem: None }))
     }
 
     /// An error that a handler answers with `status` and `message`, for its own checks of a
@@ -58,6 +63,17 @@ impl Error {
     /// ```
     pub fn request(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Error {
         Error::new(Kind::Request(status), message)
+    }
+
+    /// The request's fault as `problem` tells it, with the cause for the log.
+    pub(crate) fn refused(
+        problem: Problem,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Error {
+        let kind = Kind::Request(problem.status());
+        let message = problem.to_string().into();
+        let (source, problem) = (Some(source.into()), Some(Box::new(problem)));
+        Error(Box::new(Inside { kind, message, source, problem }))
     }
 
     /// A handler's own failure: `source` is logged, and the client gets a `500` that tells nothing
@@ -75,6 +91,18 @@ impl Error {
         Error::with_source(Kind::Handler, "a handler failed", source)
     }
 
+    /// What a client is told: the status and the message if the request is at fault, what a
+    /// [`ToProblem`] error says, and of anything else only that there was something.
+    pub fn problem(&self) -> Problem {
+        match (&self.0.problem, self.0.kind) {
+            (Some(problem), _) => (**problem).clone(),
+            (None, Kind::Request(status)) => {
+                Problem::new(status).with_detail(self.0.message.clone())
+            }
+            (None, _) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+
     /// Whether an address could not be listened on, being in use or not this machine's.
     pub fn is_bind(&self) -> bool {
         self.0.kind == Kind::Bind
@@ -90,12 +118,13 @@ impl Error {
         matches!(self.0.kind, Kind::Request(_))
     }
 
-    /// The status that answers it: the request's fault has its own, everything else is
-    /// `500 Internal Server Error`.
+    /// The status that answers it: the request's fault has its own, and so has a [`ToProblem`] error;
+    /// everything else is `500 Internal Server Error`.
     pub fn status(&self) -> StatusCode {
-        match self.0.kind {
-            Kind::Request(status) => status,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        match (&self.0.problem, self.0.kind) {
+            (Some(problem), _) => problem.status(),
+            (None, Kind::Request(status)) => status,
+            (None, _) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }
@@ -119,5 +148,43 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// For `?` in handlers: the client is told what the error wants it to know.
+impl<E: ToProblem> From<E> for Error {
+    fn from(error: E) -> Error {
+        let problem = error.to_problem();
+        let status = problem.status();
+        let kind = if status.is_server_error() { Kind::Handler } else { Kind::Request(status) };
+        let message = problem.title().to_owned().into();
+        let (source, problem) = (Some(error.into()), Some(Box::new(problem)));
+        Error(Box::new(Inside { kind, message, source, problem }))
+    }
+}
+
+/// For `?` in handlers that make their problems as they go.
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Error {
+        let message = problem.to_string().into();
+        let kind = Kind::Request(problem.status());
+        Error(Box::new(Inside { kind, message, source: None, problem: Some(Box::new(problem)) }))
+    }
+}
+
+/// For `?` in handlers: a `wharf::Error` comes out again, anything else is
+/// [internal](Error::internal).
+impl From<Box<dyn StdError + Send + Sync>> for Error {
+    fn from(error: Box<dyn StdError + Send + Sync>) -> Error {
+        error.downcast::<Error>().map_or_else(Error::internal, |error| *error)
+    }
+}
+
+/// For `?` in handlers: a `wharf::Error` comes out again, whatever context it was given; anything
+/// else is [internal](Error::internal).
+#[cfg(feature = "anyhow")]
+impl From<anyhow::Error> for Error {
+    fn from(error: anyhow::Error) -> Error {
+        error.downcast::<Error>().unwrap_or_else(Error::internal)
     }
 }

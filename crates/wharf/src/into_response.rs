@@ -4,15 +4,18 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::{HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
+
+use crate::response::InvalidHeader;
 
 use crate::{Error, Response};
 
 /// What can be answered with.
 ///
 /// Texts are `text/plain; charset=utf-8`, bytes `application/octet-stream`, a status alone has no
-/// body, `None` is `404 Not Found`, and of a `Result` each side answers for itself. A tuple of a
-/// status and an answer gives that answer the status; one with an array of fields adds these.
+/// body, `None` is `404 Not Found`, and of a `Result` each side answers for itself. [`Json`], [`Html`],
+/// [`Redirect`](crate::Redirect) and [`Problem`](crate::Problem) are what they say. In a tuple, the
+/// last part is answered; a status and [header fields](ResponseParts) may stand before it.
 ///
 /// ```
 /// use wharf::{IntoResponse, StatusCode};
@@ -23,9 +26,11 @@ use crate::{Error, Response};
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not something a handler can answer with",
-    label = "a handler returns a text, bytes, a status, a `Response`, an `Option` or `Result` of \
-             these, or a tuple with a status",
-    note = "implement `wharf::IntoResponse` for `{Self}`, or turn it into a `wharf::Response`"
+    label = "a handler returns a text, bytes, a status, `Json`, `Html`, `Redirect`, a `Response`, an \
+             `Option` or `Result` of these, or a tuple with a status and fields before one of these",
+    note = "implement `wharf::IntoResponse` for `{Self}`, or turn it into a `wharf::Response`",
+    note = "an error becomes a `wharf::Error` with `?` if it implements `wharf::ToProblem`, and with \
+            `.map_err(wharf::Error::internal)` otherwise"
 )]
 pub trait IntoResponse {
     /// The answer.
@@ -109,34 +114,236 @@ impl<T: IntoResponse, E: IntoResponse> IntoResponse for Result<T, E> {
     }
 }
 
-impl<T: IntoResponse> IntoResponse for (StatusCode, T) {
-    fn into_response(self) -> Response {
-        self.1.into_response().with_status(self.0)
+/// What may stand before an answer in a tuple, and adds to it: a status, header fields.
+///
+/// Fields are an array or a `Vec` of names and values, or a [`HeaderMap`]. They replace fields of the
+/// same name that the answer has by itself, but for Set-Cookie and Vary, which are added.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not something that can stand before an answer",
+    label = "before an answer may stand a status and header fields",
+    note = "header fields are `[(name, value)]`, a `Vec` of these, or a `HeaderMap`"
+)]
+pub trait ResponseParts {
+    /// The answer with this added.
+    fn add_to(self, response: Response) -> Response;
+}
+
+impl ResponseParts for StatusCode {
+    fn add_to(self, response: Response) -> Response {
+        response.with_status(self)
     }
 }
 
-impl<T: IntoResponse, N, V, const COUNT: usize> IntoResponse for (StatusCode, [(N, V); COUNT], T)
+impl<N, V, const COUNT: usize> ResponseParts for [(N, V); COUNT]
 where
-    N: TryInto<HeaderName, Error: Into<crate::response::InvalidHeader>>,
-    V: TryInto<HeaderValue, Error: Into<crate::response::InvalidHeader>>,
+    N: TryInto<HeaderName, Error: Into<InvalidHeader>>,
+    V: TryInto<HeaderValue, Error: Into<InvalidHeader>>,
 {
-    fn into_response(self) -> Response {
-        let (status, fields, answer) = self;
-        fields
-            .into_iter()
-            .fold(answer.into_response(), |response, (name, value)| response.header(name, value))
-            .with_status(status)
+    fn add_to(self, response: Response) -> Response {
+        add_fields(self, response)
     }
 }
 
-/// The request's fault is told to the client; any other error is logged, and the client learns
-/// only that there was one.
+impl<N, V> ResponseParts for Vec<(N, V)>
+where
+    N: TryInto<HeaderName, Error: Into<InvalidHeader>>,
+    V: TryInto<HeaderValue, Error: Into<InvalidHeader>>,
+{
+    fn add_to(self, response: Response) -> Response {
+        add_fields(self, response)
+    }
+}
+
+impl ResponseParts for HeaderMap {
+    fn add_to(self, response: Response) -> Response {
+        let mut last = None;
+        // A name comes with its first value alone.
+        let fields = self.into_iter().filter_map(|(name, value)| {
+            last = name.or_else(|| last.take());
+            Some((last.clone()?, value))
+        });
+        add_fields(fields, response)
+    }
+}
+
+fn add_fields<N, V>(fields: impl IntoIterator<Item = (N, V)>, mut response: Response) -> Response
+where
+    N: TryInto<HeaderName, Error: Into<InvalidHeader>>,
+    V: TryInto<HeaderValue, Error: Into<InvalidHeader>>,
+{
+    let own = response.take_fields();
+    fields
+        .into_iter()
+        .fold(response, |response, (name, value)| response.header(name, value))
+        .with_fields_before(own)
+}
+
+macro_rules! tuples {
+    ($($part:ident)*) => {
+        impl<$($part: ResponseParts,)* T: IntoResponse> IntoResponse for ($($part,)* T,) {
+            #[allow(non_snake_case, reason = "the parts are named by their types")]
+            fn into_response(self) -> Response {
+                let ($($part,)* answer,) = self;
+                let response = answer.into_response();
+                $(let response = $part.add_to(response);)*
+                response
+            }
+        }
+    };
+}
+
+tuples!(A);
+tuples!(A B);
+tuples!(A B C);
+tuples!(A B C D);
+
+/// A page: `200 OK` with `text/html; charset=utf-8`. What it shows of others' input must be escaped
+/// already.
+///
+/// ```
+/// use wharf::{Html, IntoResponse};
+///
+/// let response = Html("<h1>Orders</h1>").into_response();
+/// assert_eq!(response.status(), 200);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Html<T>(pub T);
+
+impl<T: Into<Bytes>> IntoResponse for Html<T> {
+    fn into_response(self) -> Response {
+        Response::html(self.0)
+    }
+}
+
+/// A value as a JSON document. One that does not serialise (a map whose keys are no strings, say) is
+/// answered with `500`, and logged.
+///
+/// ```
+/// use serde::Serialize;
+/// use wharf::{IntoResponse, Json};
+///
+/// #[derive(Serialize)]
+/// struct Order {
+///     id: u32,
+/// }
+///
+/// let response = Json(Order { id: 7 }).into_response();
+/// assert_eq!(response.body_bytes().unwrap(), r#"{"id":7}"#);
+/// ```
+#[cfg(feature = "json")]
+#[derive(Clone, Copy, Debug)]
+pub struct Json<T>(pub T);
+
+#[cfg(feature = "json")]
+impl<T: serde_core::Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(document) => Response::json(document),
+            Err(error) => Error::internal(error).into_response(),
+        }
+    }
+}
+
+/// What the client is told is the error's [problem](Error::problem); the error itself is logged.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        if self.is_request() {
-            return Response::message(self.status(), format!("{self}\n"));
-        }
-        tracing::error!("{self}");
-        Response::message(self.status(), "Internal Server Error\n")
+        let status = self.status();
+        crate::problem::log(status, &self);
+        self.problem().into_response()
+    }
+}
+
+/// As [`Error`] is answered: a `wharf::Error` within is told to the client, anything else is `500`.
+#[cfg(feature = "anyhow")]
+impl IntoResponse for anyhow::Error {
+    fn into_response(self) -> Response {
+        Error::from(self).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(response: &Response) -> Vec<(&str, &str)> {
+        response.headers().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect()
+    }
+
+    #[test]
+    fn tuples_replace_what_the_answer_said_by_itself() {
+        let answer = (StatusCode::CREATED, [("content-type", "text/css"), ("x", "1")], "a{}")
+            .into_response();
+        assert_eq!(answer.status(), 201);
+        assert_eq!(fields(&answer), [("content-type", "text/css"), ("x", "1")]);
+        let inner = ([("x", "inner")], "");
+        let answer = ([("x", "1"), ("content-type", "text/css")], inner).into_response();
+        assert_eq!(fields(&answer), [("x", "1"), ("content-type", "text/css")]);
+        let inner = ([("set-cookie", "a=1"), ("vary", "accept"), ("x", "inner")], "");
+        let answer = ([("x", "1"), ("x", "2"), ("set-cookie", "b=2"), ("vary", "cookie")], inner)
+            .into_response();
+        assert_eq!(
+            fields(&answer)[1..],
+            [
+                ("set-cookie", "a=1"),
+                ("vary", "accept"),
+                ("x", "1"),
+                ("x", "2"),
+                ("set-cookie", "b=2"),
+                ("vary", "cookie")
+            ]
+        );
+    }
+
+    #[test]
+    fn tuples_take_fields_in_every_form() {
+        let mut map = HeaderMap::new();
+        map.append("x", HeaderValue::from_static("1"));
+        map.append("x", HeaderValue::from_static("2"));
+        let answer = (StatusCode::ACCEPTED, map, vec![(header::ETAG, "\"a\"")], ()).into_response();
+        assert_eq!(answer.status(), 202);
+        assert_eq!(fields(&answer), [("x", "1"), ("x", "2"), ("etag", "\"a\"")]);
+        let split = ([("x", "a\r\nset-cookie: stolen")], "").into_response().checked();
+        assert_eq!((split.status(), fields(&split)), (StatusCode::INTERNAL_SERVER_ERROR, vec![]));
+    }
+
+    #[cfg(feature = "json")]
+    #[test]
+    fn what_is_no_json_is_a_failure_of_the_handler() {
+        let answer = Json(std::collections::BTreeMap::from([((1, 2), 3)])).into_response();
+        assert_eq!(answer.status(), 500);
+        assert_eq!(answer.problem().unwrap().detail(), None);
+        assert_eq!(Json([1, 2]).into_response().body_bytes().unwrap(), "[1,2]");
+    }
+
+    #[test]
+    fn errors_tell_the_client_what_is_safe() {
+        let secret = "the password is 1234";
+        let answer = Error::internal(secret).into_response();
+        assert_eq!(answer.status(), 500);
+        let body = std::str::from_utf8(answer.body_bytes().unwrap()).unwrap();
+        assert_eq!(body, r#"{"title":"Internal Server Error","status":500}"#);
+        let answer = Error::request(StatusCode::CONFLICT, "taken").into_response();
+        assert_eq!(answer.problem().unwrap().detail(), Some("taken"));
+        let boxed: Box<dyn std::error::Error + Send + Sync> = secret.into();
+        assert_eq!(Error::from(boxed).problem().detail(), None);
+        let boxed: Box<dyn std::error::Error + Send + Sync> =
+            Error::request(StatusCode::CONFLICT, "taken").into();
+        assert_eq!(Error::from(boxed).status(), StatusCode::CONFLICT);
+    }
+
+    #[cfg(feature = "anyhow")]
+    #[test]
+    fn anyhows_errors_keep_what_wharfs_said() {
+        use anyhow::Context;
+        let refused = || Err::<(), _>(Error::request(StatusCode::CONFLICT, "taken"));
+        let handler = || -> anyhow::Result<()> { refused().context("while reserving") };
+        assert_eq!(handler().into_response().status(), StatusCode::CONFLICT);
+        let handler = || -> Result<(), Error> { Err(anyhow::anyhow!("the disk is full"))? };
+        assert_eq!(handler().into_response().status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let answer = anyhow::anyhow!("the disk is full").into_response();
+        assert_eq!(
+            (answer.status(), answer.problem().unwrap().detail()),
+            (StatusCode::INTERNAL_SERVER_ERROR, None)
+        );
     }
 }

@@ -74,6 +74,9 @@
 //!
 //! # Features
 //!
+//! - `json` (default): [`Request::json`], [`Json`], members of a [`Problem`]; by `serde_json`.
+//! - `form` (default): [`Request::form`] and [`Request::query`]; by `serde_html_form`.
+//! - `anyhow`: handlers may return `anyhow::Error`, and turn it into an [`Error`] with `?`.
 //! - `signals` (default): [`Server::serve`] listens for Ctrl-C and SIGTERM.
 #![forbid(unsafe_code)]
 
@@ -89,7 +92,10 @@ mod hosts;
 mod into_response;
 mod limits;
 mod mailbox;
+mod negotiation;
 mod pool;
+mod problem;
+mod redirect;
 mod request;
 mod response;
 mod router;
@@ -101,14 +107,21 @@ mod signals;
 #[cfg(test)]
 mod simulation;
 mod statistics;
+mod typed;
 #[cfg(test)]
 mod zero_copy;
 
 pub use dispatch::{Dispatch, Mode, RouteStatistics};
 pub use error::Error;
-pub use http::{Extensions, HeaderName, HeaderValue, Method, StatusCode, Version, header};
-pub use into_response::IntoResponse;
+pub use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header,
+};
+#[cfg(feature = "json")]
+pub use into_response::Json;
+pub use into_response::{Html, IntoResponse, ResponseParts};
 pub use limits::Limits;
+pub use problem::{Problem, ToProblem};
+pub use redirect::Redirect;
 pub use request::{AsHeaderName, FromParam, Request};
 pub use response::{InvalidHeader, Response};
 pub use router::{Route, RouteInfo, Router, any, delete, get, method, patch, post, put};

@@ -177,22 +177,23 @@ impl Request {
 
     /// The path as it was sent, escapes and all (RFC 3986 section 3.3).
     pub fn path(&self) -> &str {
-        match self.text(self.head.path()) {
+        match self.part(self.head.path()) {
             // An absolute target may leave it out (RFC 9110 section 4.2.3).
             "" => "/",
             path => path,
         }
     }
 
-    /// What follows the `?`, as it was sent; empty if there is none.
-    pub fn query(&self) -> &str {
-        self.head.query().map_or("", |span| self.text(span))
+    /// What follows the `?`, as it was sent; empty if there is none. [`query`](Request::query) reads
+    /// values from it.
+    pub fn query_string(&self) -> &str {
+        self.head.query().map_or("", |span| self.part(span))
     }
 
     /// The host that is asked for, with the port if one was given: from an absolute request
     /// target, else from the Host field (RFC 9112 section 3.3).
     pub fn host(&self) -> Option<&str> {
-        self.head.authority().map(|span| self.text(span))
+        self.head.authority().map(|span| self.part(span))
     }
 
     /// `HTTP/1.0` or `HTTP/1.1`.
@@ -261,7 +262,7 @@ impl Request {
     /// Every field in the order they were sent: the name as it was spelled, and the value.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let bytes = self.bytes.as_slice();
-        self.head.fields().iter().map(move |field| (self.text(field.name), field.value.of(bytes)))
+        self.head.fields().iter().map(move |field| (self.part(field.name), field.value.of(bytes)))
     }
 
     /// The body, whole.
@@ -322,7 +323,7 @@ impl Request {
         &mut self.extensions
     }
 
-    fn text(&self, span: Span) -> &str {
+    fn part(&self, span: Span) -> &str {
         // The parser admits only ASCII where this is used.
         std::str::from_utf8(span.of(self.bytes.as_slice())).unwrap_or_default()
     }

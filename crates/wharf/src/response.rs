@@ -10,6 +10,7 @@ use http::{StatusCode, header::InvalidHeaderName, header::InvalidHeaderValue};
 use smallvec::SmallVec;
 use wharf_port::FileRange;
 
+use crate::Problem;
 use crate::error::{Error, Kind};
 
 /// An answer: status, header fields, body.
@@ -31,6 +32,22 @@ pub struct Response {
     fields: Fields,
     body: Body,
     invalid: bool,
+    wording: Wording,
+}
+
+/// Who has worded the body of an answer, and whether that was with the request in sight.
+#[derive(Default)]
+pub(crate) enum Wording {
+    #[default]
+    Handlers,
+    /// A line of text of Wharf's own.
+    Own,
+    /// A line of text of Wharf's own, which is what the client wants.
+    OwnDone,
+    /// The problem as JSON.
+    Problem(Box<Problem>),
+    /// The problem as the client wants it.
+    Done(Box<Problem>),
 }
 
 /// Where the bytes of an answer's body come from.
@@ -56,6 +73,24 @@ impl Part {
     }
 }
 
+/// Fields of which a message has one at the most, since their value is no list (RFC 9110 section
+/// 5.3).
+fn stands_once(name: &HeaderName) -> bool {
+    [
+        header::CONTENT_TYPE,
+        header::CONTENT_DISPOSITION,
+        header::CONTENT_LOCATION,
+        header::CONTENT_RANGE,
+        header::DATE,
+        header::ETAG,
+        header::EXPIRES,
+        header::LAST_MODIFIED,
+        header::LOCATION,
+        header::RETRY_AFTER,
+    ]
+    .contains(name)
+}
+
 /// Two fields are what most answers have: a content type and one more.
 pub(crate) type Fields = SmallVec<[(HeaderName, HeaderValue); 2]>;
 
@@ -66,7 +101,13 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 impl Response {
     /// An answer without fields and without a body.
     pub fn new(status: StatusCode) -> Response {
-        Response { status, fields: Fields::new(), body: Body::Whole(Bytes::new()), invalid: false }
+        Response {
+            status,
+            fields: Fields::new(),
+            body: Body::Whole(Bytes::new()),
+            invalid: false,
+            wording: Wording::Handlers,
+        }
     }
 
     /// `200 OK` with a plain text.
@@ -84,19 +125,14 @@ impl Response {
         Response::new(StatusCode::OK).field(header::CONTENT_TYPE, JSON).body(body)
     }
 
-    /// `303 See Other`: the client goes on with a GET of `location`, as after a form was posted
-    /// (RFC 9110 section 15.4.4).
-    pub fn see_other(location: &str) -> Response {
-        Response::new(StatusCode::SEE_OTHER).header(header::LOCATION, location)
-    }
-
     /// The same answer with another status.
     pub fn with_status(mut self, status: StatusCode) -> Response {
         self.status = status;
         self
     }
 
-    /// Appends a header field.
+    /// Adds a header field. One that an answer has once at the most, such as Content-Type or
+    /// Location, replaces the earlier one.
     ///
     /// A name or value that no header can have (a line break, say, which would split the answer
     /// in two) turns the whole answer into a bare `500`, and a log line says why. Where values
@@ -113,7 +149,7 @@ impl Response {
         self
     }
 
-    /// Appends a header field, or says why it cannot be one.
+    /// Adds a header field as [`header`](Response::header) does, or says why it cannot be one.
     ///
     /// # Errors
     /// If the name or the value has bytes that RFC 9110 section 5 does not allow.
@@ -136,12 +172,29 @@ impl Response {
         };
         let name = name.try_into().map_err(|error| invalid(error.into()))?;
         let value = value.try_into().map_err(|error| invalid(error.into()))?;
+        if stands_once(&name) {
+            self.fields.retain(|(existing, _)| *existing != name);
+        }
         self.fields.push((name, value));
         Ok(())
     }
 
     fn field(mut self, name: HeaderName, value: HeaderValue) -> Response {
         self.fields.push((name, value));
+        self
+    }
+
+    /// Takes the fields away.
+    pub(crate) fn take_fields(&mut self) -> Fields {
+        std::mem::take(&mut self.fields)
+    }
+
+    /// Puts fields before those that are there, unless these replace them.
+    pub(crate) fn with_fields_before(mut self, mut earlier: Fields) -> Response {
+        let adds_up = |name: &HeaderName| *name == header::SET_COOKIE || *name == header::VARY;
+        earlier.retain(|(name, _)| adds_up(name) || !self.has_field(name));
+        earlier.append(&mut self.fields);
+        self.fields = earlier;
         self
     }
 
@@ -161,6 +214,7 @@ impl Response {
     /// `Vec<u8>` and [`Bytes`] go out as they are.
     pub fn body(mut self, body: impl Into<Bytes>) -> Response {
         self.body = Body::Whole(body.into());
+        self.wording = Wording::Handlers;
         self
     }
 
@@ -168,6 +222,7 @@ impl Response {
     #[cfg_attr(not(test), expect(dead_code, reason = "files are answered with this next"))]
     pub(crate) fn parts(mut self, parts: VecDeque<Part>) -> Response {
         self.body = Body::Parts(parts);
+        self.wording = Wording::Handlers;
         self
     }
 
@@ -196,7 +251,27 @@ impl Response {
             Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
             Cow::Owned(text) => Bytes::from(text),
         };
-        Response::text(body).with_status(status)
+        Response::text(body).with_status(status).worded(Wording::Own)
+    }
+
+    pub(crate) fn worded(mut self, wording: Wording) -> Response {
+        self.wording = wording;
+        self
+    }
+
+    pub(crate) fn take_wording(&mut self) -> Wording {
+        std::mem::take(&mut self.wording)
+    }
+
+    /// What went wrong, if this answer tells a [`Problem`]: one that a handler returned, an
+    /// [`Error`], or what Wharf itself refuses, as with 404 and 413. Who gives the answer another
+    /// body makes it an answer like any other.
+    pub fn problem(&self) -> Option<Problem> {
+        match &self.wording {
+            Wording::Handlers => None,
+            Wording::Own | Wording::OwnDone => Some(crate::problem::own_problem(self)),
+            Wording::Problem(problem) | Wording::Done(problem) => Some((**problem).clone()),
+        }
     }
 
     /// What is sent in place of an answer that cannot be.

@@ -21,7 +21,7 @@ fn find_copies(request: &Request) -> String {
     let parameter: &str = request.param("id").unwrap_or_default();
     let parts = [
         ("path", request.path().as_bytes()),
-        ("query", request.query().as_bytes()),
+        ("query", request.query_string().as_bytes()),
         ("header", header),
         ("parameter", parameter.as_bytes()),
         ("host", request.host().unwrap_or_default().as_bytes()),

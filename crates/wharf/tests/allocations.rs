@@ -39,7 +39,7 @@ const ANSWER: HeaderName = HeaderName::from_static("x-answer");
 fn look_at_everything(request: &Request) -> Response {
     let id: u64 = request.param("id").unwrap_or(0);
     let fields = request.headers().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-    let seen = request.path().len() + request.query().len() + request.body().len() + fields;
+    let seen = request.path().len() + request.query_string().len() + request.body().len() + fields;
     let agent = request.header("user-agent");
     if id == 7 && seen > 40 && agent == Some("counting") && request.host() == Some("a") {
         // Constants, since a name or value that is made from a text is copied.

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
-use wharf::{Request, Response, Router, StatusCode, get};
+use wharf::{IntoResponse, Redirect, Request, Response, Router, StatusCode, get};
 
 use crate::draft::{Draft, Invalid, MESSAGE_CHARS, NAME_CHARS};
 use crate::failure::Failure;
@@ -42,7 +42,7 @@ fn sign(store: &Store, request: &Request) -> Result<Response, Failure> {
     match draft.check() {
         Ok(new) => {
             let entry = store.add(&new)?;
-            Ok(Response::see_other(&format!("/#entry-{}", entry.id)))
+            Ok(Redirect::see_other(&format!("/#entry-{}", entry.id)).into_response())
         }
         Err(invalid) => {
             let form = Form { draft, invalid };

@@ -23,7 +23,7 @@ impl Default for Paging {
 impl Paging {
     pub(crate) fn of(request: &Request) -> Result<Paging, Failure> {
         let mut paging = Paging::default();
-        for (key, value) in form_urlencoded::parse(request.query().as_bytes()) {
+        for (key, value) in form_urlencoded::parse(request.query_string().as_bytes()) {
             match &*key {
                 "before" => {
                     let before =

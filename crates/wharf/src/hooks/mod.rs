@@ -58,6 +58,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::problem::word;
 use crate::{IntoResponse, Request, Response, StatusCode};
 
 /// What runs around handlers. See the [module](self) for the order.
@@ -257,7 +258,8 @@ impl Hooks {
                 break;
             }
         }
-        let mut response = answer.unwrap_or_else(|| handler(request));
+        let response = answer.unwrap_or_else(|| handler(request));
+        let mut response = word(response, Some(request));
         for hook in self.0[..entered].iter().rev() {
             let changed = catch_unwind(AssertUnwindSafe(|| hook.after(request, response)));
             response = changed.map_or_else(&panicked, Response::checked);
@@ -273,6 +275,7 @@ impl Hooks {
         panicked: impl Fn(Box<dyn Any + Send>) -> Response,
     ) -> Response {
         let refused = Refused::new(request);
+        let response = word(response, refused.request());
         let response = self.0.iter().rev().fold(response, |response, hook| {
             let changed = catch_unwind(AssertUnwindSafe(|| hook.refused(&refused, response)));
             changed.map_or_else(&panicked, Response::checked)

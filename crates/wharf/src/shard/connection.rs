@@ -45,6 +45,7 @@ use super::encode::{self, Framing};
 use super::outflow::{self, Next, Outflow};
 use super::pending::Pending;
 use crate::Response;
+use crate::problem::word;
 use crate::request::{Body, ReplyTo, Request, View};
 use crate::response::Body as AnswerBody;
 use crate::router::{Found, Routes};
@@ -688,6 +689,7 @@ impl Connection {
         cx: &mut Context,
     ) -> Option<AnswerBody> {
         cx.tally.requests += 1;
+        let response = word(response, request.has_head().then_some(request));
         let output = self.output.get_or_insert_with(|| cx.take_output());
         let framing = Framing {
             is_head: request.method == Method::HEAD,

@@ -29,7 +29,7 @@ fn describe(request: &Request) -> String {
         "{} {} ?{} {:?} host={:?} {} body={}",
         request.method(),
         request.path(),
-        request.query(),
+        request.query_string(),
         request.version(),
         request.host(),
         headers.join(","),
@@ -124,11 +124,12 @@ fn parameters_are_decoded_and_typed(backend: Backend) {
     assert_eq!(client.get("/u/7/J%C3%B6rg%2FX").text(), "7 Jörg/X");
     let answer = client.get("/u/300/x");
     assert_eq!(answer.status, 400);
-    assert_eq!(answer.text(), "the path parameter \"id\" is not a whole number in range\n");
+    assert!(answer.text().contains("the path parameter \\\"id\\\" is not a whole number in range"));
     assert_eq!(client.get("/u/7/%FF").status, 400, "not UTF-8");
     for path in ["/wrong/x", "/failed"] {
         let answer = client.get(path);
-        assert_eq!((answer.status, answer.text()), (500, "Internal Server Error\n"), "{path}");
+        let problem = r#"{"title":"Internal Server Error","status":500}"#;
+        assert_eq!((answer.status, answer.text()), (500, problem), "{path}");
     }
 }
 
@@ -301,7 +302,7 @@ fn invalid_fields_split_no_answer(backend: Backend) {
             get(|_| Response::text("x").header("x", "a\r\nset-cookie: stolen")).inline(),
         )
         .route("/name", get(|_| Response::text("x").header("x\r\ny", "a")).inline())
-        .get("/location", |_| Response::see_other("/\r\nx: y"))
+        .get("/location", |_| Response::new(StatusCode::SEE_OTHER).header("location", "/\r\nx: y"))
         .get("/interim", |_| StatusCode::CONTINUE);
     let server = serve(backend, router);
     let mut client = Client::connect(&server);
