@@ -31,7 +31,11 @@ use crate::{IntoResponse, Request, Response};
 /// # let _ = pay;
 /// ```
 #[derive(Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct Problem(Box<Details>);
+
+/// Apart, so that a problem is cheap to hand on.
+#[derive(Clone, PartialEq, Eq)]
+struct Details {
     status: StatusCode,
     type_uri: Option<Cow<'static, str>>,
     title: Option<Cow<'static, str>>,
@@ -48,38 +52,38 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
 impl Problem {
     /// A problem of which only the status is known. Its title is what the status is called.
     pub fn new(status: StatusCode) -> Problem {
-        Problem {
+        Problem(Box::new(Details {
             status,
             type_uri: None,
             title: None,
             detail: None,
             instance: None,
             members: Vec::new(),
-        }
+        }))
     }
 
     /// Names the kind of problem by a URI, which need not lead anywhere (RFC 9457 section 3.1.1).
     /// Without it the kind is what the status says.
     pub fn with_type(mut self, uri: impl Into<Cow<'static, str>>) -> Problem {
-        self.type_uri = Some(uri.into());
+        self.0.type_uri = Some(uri.into());
         self
     }
 
     /// What this kind of problem is called, for people: the same for every occurrence.
     pub fn with_title(mut self, title: impl Into<Cow<'static, str>>) -> Problem {
-        self.title = Some(title.into());
+        self.0.title = Some(title.into());
         self
     }
 
     /// What went wrong this time, for people, and what the client can do about it.
     pub fn with_detail(mut self, detail: impl Into<Cow<'static, str>>) -> Problem {
-        self.detail = Some(detail.into());
+        self.0.detail = Some(detail.into());
         self
     }
 
     /// A URI for this occurrence, for support to find it by (RFC 9457 section 3.1.5).
     pub fn with_instance(mut self, uri: impl Into<Cow<'static, str>>) -> Problem {
-        self.instance = Some(uri.into());
+        self.0.instance = Some(uri.into());
         self
     }
 
@@ -104,7 +108,7 @@ impl Problem {
             return self;
         }
         match serde_json::to_string(value) {
-            Ok(json) => self.members.push((name, json)),
+            Ok(json) => self.0.members.push((name, json)),
             Err(error) => tracing::error!("a problem's member {name:?} has no JSON: {error}"),
         }
         self
@@ -115,55 +119,54 @@ impl Problem {
     pub(crate) fn with_text(mut self, name: &'static str, text: &str) -> Problem {
         let mut json = String::new();
         write_string(&mut json, text);
-        self.members.push((name.into(), json));
+        self.0.members.push((name.into(), json));
         self
     }
 
     /// The status it is answered with.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// The URI of its kind, if it has one.
     pub fn type_uri(&self) -> Option<&str> {
-        self.type_uri.as_deref()
+        self.0.type_uri.as_deref()
     }
 
     /// What it is called: its own title, or else what its status is called.
     pub fn title(&self) -> &str {
-        match &self.title {
+        match &self.0.title {
             Some(title) => title,
-            None => self.status.canonical_reason().unwrap_or("Unknown"),
+            None => self.0.status.canonical_reason().unwrap_or("Unknown"),
         }
     }
 
     /// What went wrong this time, if that was said.
     pub fn detail(&self) -> Option<&str> {
-        self.detail.as_deref()
+        self.0.detail.as_deref()
     }
 
     /// The JSON document (RFC 9457 section 3).
     pub fn to_json(&self) -> String {
         let mut json = String::from("{");
-        let mut texts = [
-            ("type", self.type_uri.as_deref()),
+        let texts = [
+            ("type", self.type_uri()),
             ("title", Some(self.title())),
-            ("detail", self.detail.as_deref()),
-            ("instance", self.instance.as_deref()),
-        ]
-        .into_iter()
-        .filter_map(|(name, text)| text.map(|text| (name, text)));
-        while let Some((name, text)) = texts.next() {
+            ("detail", self.detail()),
+            ("instance", self.0.instance.as_deref()),
+        ];
+        for (name, text) in texts {
+            let Some(text) = text else { continue };
             write_string(&mut json, name);
             json.push(':');
             write_string(&mut json, text);
             json.push(',');
             if name == "title" {
                 // Writing to a string does not fail.
-                let _ = write!(json, "\"status\":{},", self.status.as_u16());
+                let _ = write!(json, "\"status\":{},", self.0.status.as_u16());
             }
         }
-        for (name, value) in &self.members {
+        for (name, value) in &self.0.members {
             write_string(&mut json, name);
             json.push(':');
             json.push_str(value);
@@ -179,7 +182,7 @@ impl Problem {
     }
 
     fn as_json_response(&self) -> Response {
-        Response::new(self.status).header(header::CONTENT_TYPE, PROBLEM_JSON).body(self.to_json())
+        Response::new(self.0.status).header(header::CONTENT_TYPE, PROBLEM_JSON).body(self.to_json())
     }
 }
 
@@ -203,7 +206,7 @@ fn write_string(json: &mut String, text: &str) {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.title())?;
-        match &self.detail {
+        match &self.0.detail {
             Some(detail) => write!(f, ": {detail}"),
             None => Ok(()),
         }
@@ -218,7 +221,7 @@ impl fmt::Debug for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        self.as_json_response().worded(Wording::Problem(Box::new(self)))
+        self.as_json_response().worded(Wording::Problem).telling(self)
     }
 }
 
@@ -278,7 +281,7 @@ pub trait ToProblem: StdError + Send + Sync + 'static {
 impl<E: ToProblem> IntoResponse for E {
     fn into_response(self) -> Response {
         let problem = self.to_problem();
-        log(problem.status, &self);
+        log(problem.status(), &self);
         problem.into_response()
     }
 }
@@ -309,27 +312,26 @@ pub(crate) fn word(mut response: Response, request: Option<&Request>) -> Respons
     const JSON: [&str; 2] = ["application/problem+json", "application/json"];
     // A page is what a person wants to see, and a line of text is nearest to it.
     const FOR_PEOPLE: [&str; 2] = ["text/html", "text/plain"];
-    match response.take_wording() {
-        Wording::Problem(problem) => {
+    let wording = response.wording();
+    match (wording, response.problem()) {
+        (Wording::Problem, Some(problem)) => {
             let offers = [JSON[0], JSON[1], FOR_PEOPLE[0], FOR_PEOPLE[1]];
             if negotiate(accept, &offers).is_some_and(|offer| offer >= 2) {
                 response = response.header(header::CONTENT_TYPE, TEXT).body(problem.to_text());
             }
-            response = response.worded(Wording::Done(problem));
+            response = response.telling(problem);
         }
-        Wording::Own => {
+        (Wording::Own, Some(problem)) => {
             let offers = [FOR_PEOPLE[0], FOR_PEOPLE[1], JSON[0], JSON[1]];
             if negotiate(accept, &offers).is_some_and(|offer| offer >= 2) {
-                let problem = own_problem(&response);
                 let json = problem.to_json();
                 response = response.header(header::CONTENT_TYPE, PROBLEM_JSON).body(json);
-                response = response.worded(Wording::Done(Box::new(problem)));
-            } else {
-                response = response.worded(Wording::OwnDone);
+                response = response.telling(problem);
             }
         }
-        done => return response.worded(done),
+        _ => return response,
     }
+    let response = response.worded(Wording::Done);
     response.header(header::VARY, HeaderValue::from_static("accept"))
 }
 

@@ -33,21 +33,20 @@ pub struct Response {
     body: Body,
     invalid: bool,
     wording: Wording,
+    /// What the body tells, unless that is a line of text of Wharf's own.
+    problem: Option<Problem>,
 }
 
-/// Who has worded the body of an answer, and whether that was with the request in sight.
-#[derive(Default)]
+/// Who has worded the body of an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wording {
-    #[default]
     Handlers,
-    /// A line of text of Wharf's own.
+    /// Wharf, in a line of text that every problem of its own has.
     Own,
-    /// A line of text of Wharf's own, which is what the client wants.
-    OwnDone,
-    /// The problem as JSON.
-    Problem(Box<Problem>),
-    /// The problem as the client wants it.
-    Done(Box<Problem>),
+    /// Wharf, of a problem that the answer has with it.
+    Problem,
+    /// Wharf, with the request in sight: as the client wants it.
+    Done,
 }
 
 /// Where the bytes of an answer's body come from.
@@ -107,6 +106,7 @@ impl Response {
             body: Body::Whole(Bytes::new()),
             invalid: false,
             wording: Wording::Handlers,
+            problem: None,
         }
     }
 
@@ -215,6 +215,7 @@ impl Response {
     pub fn body(mut self, body: impl Into<Bytes>) -> Response {
         self.body = Body::Whole(body.into());
         self.wording = Wording::Handlers;
+        self.problem = None;
         self
     }
 
@@ -223,6 +224,7 @@ impl Response {
     pub(crate) fn parts(mut self, parts: VecDeque<Part>) -> Response {
         self.body = Body::Parts(parts);
         self.wording = Wording::Handlers;
+        self.problem = None;
         self
     }
 
@@ -259,18 +261,22 @@ impl Response {
         self
     }
 
-    pub(crate) fn take_wording(&mut self) -> Wording {
-        std::mem::take(&mut self.wording)
+    pub(crate) fn wording(&self) -> Wording {
+        self.wording
+    }
+
+    pub(crate) fn telling(mut self, problem: Problem) -> Response {
+        self.problem = Some(problem);
+        self
     }
 
     /// What went wrong, if this answer tells a [`Problem`]: one that a handler returned, an
     /// [`Error`], or what Wharf itself refuses, as with 404 and 413. Who gives the answer another
     /// body makes it an answer like any other.
     pub fn problem(&self) -> Option<Problem> {
-        match &self.wording {
+        match self.wording {
             Wording::Handlers => None,
-            Wording::Own | Wording::OwnDone => Some(crate::problem::own_problem(self)),
-            Wording::Problem(problem) | Wording::Done(problem) => Some((**problem).clone()),
+            _ => self.problem.clone().or_else(|| Some(crate::problem::own_problem(self))),
         }
     }
 

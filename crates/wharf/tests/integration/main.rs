@@ -14,3 +14,4 @@ mod messages;
 mod pool;
 mod shutdown;
 mod support;
+mod values;

@@ -1,0 +1,135 @@
+//! Values read from requests, and problems told, as they are on the wire.
+
+use serde::Deserialize;
+use wharf::{Backend, Error, Json, Problem, Request, Response, Router, StatusCode, get, post};
+
+use crate::support::{Answer, Client, on_every_backend, serve};
+
+on_every_backend!(
+    bodies_and_queries_are_values,
+    problems_are_json_or_text_as_the_client_prefers,
+    wharfs_own_refusals_are_text_unless_json_is_preferred,
+    hooks_may_restyle_what_is_refused,
+);
+
+#[derive(Deserialize)]
+struct Order<'r> {
+    article: &'r str,
+    count: u8,
+}
+
+fn order(request: &Request) -> Result<Json<String>, Error> {
+    let Order { article, count } = match request.method().as_str() {
+        "GET" => request.query()?,
+        _ if request.path() == "/form" => request.form()?,
+        _ => request.json()?,
+    };
+    Ok(Json(format!("{count} {article}")))
+}
+
+fn bodies_and_queries_are_values(backend: Backend) {
+    let router = Router::new()
+        .route("/json", post(order).inline())
+        .post("/form", order)
+        .route("/query", get(order).inline());
+    let server = serve(backend, router);
+    let mut client = Client::connect(&server);
+    assert_eq!(client.get("/query?article=nut&count=3").text(), "\"3 nut\"");
+    assert_eq!(client.get("/query?article=nut&count=300").status, 400);
+    let mut post = |path: &str, media: &str, body: &str| {
+        let length = body.len();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {media}\r\n");
+        client.send(format!("{head}content-length: {length}\r\n\r\n{body}")).answer()
+    };
+    let form = "application/x-www-form-urlencoded";
+    assert_eq!(post("/form", form, "article=nut&count=3").text(), "\"3 nut\"");
+    assert_eq!(post("/form", form, "article=nut").status, 422);
+    let json = "application/json";
+    let answer = post("/json", json, r#"{"article":"nut","count":3}"#);
+    assert_eq!((answer.text(), answer.header("content-type")), ("\"3 nut\"", Some(json)));
+    assert_eq!(post("/json", "text/plain", "{}").status, 415);
+    assert_eq!(post("/json", json, "{").status, 400);
+    let answer = post("/json", json, r#"{"article":"nut","count":"three"}"#);
+    assert_eq!(answer.status, 422);
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!((&problem["status"], &problem["field"]), (&422.into(), &"count".into()));
+    assert!(!answer.text().contains("three"));
+}
+
+fn asking_for(client: &mut Client, path: &str, accept: &str) -> Answer {
+    client.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\naccept: {accept}\r\n\r\n")).answer()
+}
+
+const BROWSERS: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+
+fn problems_are_json_or_text_as_the_client_prefers(backend: Backend) {
+    let sold_out = |_: &Request| -> Result<(), Problem> {
+        Err(Problem::new(StatusCode::CONFLICT).with_detail("Sold out."))
+    };
+    let router = Router::new().get("/pooled", sold_out).route("/inline", get(sold_out).inline());
+    let server = serve(backend, router);
+    let mut client = Client::connect(&server);
+    for path in ["/pooled", "/inline"] {
+        for accept in ["*/*", "application/json", "image/png", "text/plain;q=0.1, */*"] {
+            let answer = asking_for(&mut client, path, accept);
+            assert_eq!(answer.status, 409);
+            assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+            assert_eq!(answer.header("vary"), Some("accept"));
+            assert_eq!(
+                answer.text(),
+                r#"{"title":"Conflict","status":409,"detail":"Sold out."}"#,
+                "{accept}"
+            );
+        }
+        for accept in [BROWSERS, "text/plain"] {
+            let answer = asking_for(&mut client, path, accept);
+            assert_eq!((answer.status, answer.text()), (409, "Sold out.\n"), "{accept}");
+        }
+    }
+}
+
+fn wharfs_own_refusals_are_text_unless_json_is_preferred(backend: Backend) {
+    let router = Router::new().post("/", |_| "").get("/panic", |_| -> String { panic!("oh") });
+    let server = serve(backend, router);
+    let mut client = Client::connect(&server);
+    for accept in [BROWSERS, "*/*", "image/png"] {
+        assert_eq!(asking_for(&mut client, "/none", accept).text(), "Not Found\n");
+    }
+    let answer = asking_for(&mut client, "/none", "application/json, */*;q=0.1");
+    assert_eq!(answer.text(), r#"{"title":"Not Found","status":404}"#);
+    let answer = asking_for(&mut client, "/", "application/problem+json");
+    assert_eq!(answer.text(), r#"{"title":"Method Not Allowed","status":405}"#);
+    assert_eq!(answer.header("allow"), Some("POST, OPTIONS"));
+    let answer = asking_for(&mut client, "/panic", "application/json");
+    assert_eq!(answer.text(), r#"{"title":"Internal Server Error","status":500}"#);
+    let head = "POST / HTTP/1.1\r\nhost: a\r\naccept: application/json\r\n";
+    let answer = client.send(format!("{head}content-length: 99999999999\r\n\r\n")).answer();
+    assert_eq!(answer.status, 413);
+    let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert!(problem["detail"].as_str().unwrap().contains("longer"));
+}
+
+fn hooks_may_restyle_what_is_refused(backend: Backend) {
+    let page = |_: Option<&Request>, response: Response| match response.problem() {
+        Some(problem) => {
+            Response::html(format!("<h1>{problem}</h1>")).with_status(response.status())
+        }
+        None => response,
+    };
+    let router = Router::new()
+        .get("/sold-out", |_| Problem::new(StatusCode::CONFLICT).with_detail("Sold out."))
+        .get("/own", |_| (StatusCode::CONFLICT, "a handler's own words"))
+        .on_error(page);
+    let server = serve(backend, router);
+    let mut client = Client::connect(&server);
+    for (path, text) in [
+        ("/none", "<h1>Not Found</h1>"),
+        ("/sold-out", "<h1>Conflict: Sold out.</h1>"),
+        ("/own", "a handler's own words"),
+    ] {
+        assert_eq!(asking_for(&mut client, path, "application/json").text(), text);
+    }
+    let answer = client.send("GET / HTTP/1.1\r\n\r\n").answer();
+    assert!(answer.text().starts_with("<h1>Bad Request: "), "{}", answer.text());
+}
