@@ -156,7 +156,7 @@ fn a_route_and_a_server_that_say_are_obeyed(backend: Backend) {
 
 fn a_panic_of_an_inline_handler_costs_one_answer(backend: Backend) {
     let router = Router::new().get("/", |request: &Request| {
-        assert!(request.query().is_empty(), "asked to panic");
+        assert!(request.query_string().is_empty(), "asked to panic");
         thread_name(request)
     });
     let server = serve_with(backend, limits(), router);
