@@ -76,6 +76,8 @@
 //!
 //! - `json` (default): [`Request::json`], [`Json`], members of a [`Problem`]; by `serde_json`.
 //! - `form` (default): [`Request::form`] and [`Request::query`]; by `serde_html_form`.
+//! - `basic-auth` (default): [`Request::basic_auth`]; by `base64`.
+//! - `cookies`: `Response::cookie`; by `cookie`. [`Request::cookie`] is always there.
 //! - `anyhow`: handlers may return `anyhow::Error`, and turn it into an [`Error`] with `?`.
 //! - `signals` (default): [`Server::serve`] listens for Ctrl-C and SIGTERM.
 #![forbid(unsafe_code)]
@@ -85,6 +87,8 @@
 struct Readme;
 
 mod admission;
+mod cookies;
+mod credentials;
 mod dispatch;
 mod error;
 pub mod hooks;
@@ -111,6 +115,10 @@ mod typed;
 #[cfg(test)]
 mod zero_copy;
 
+#[cfg(feature = "cookies")]
+pub use cookie;
+#[cfg(feature = "basic-auth")]
+pub use credentials::BasicAuth;
 pub use dispatch::{Dispatch, Mode, RouteStatistics};
 pub use error::Error;
 pub use http::{

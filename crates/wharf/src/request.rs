@@ -438,6 +438,16 @@ from_param!("true or false": bool);
 from_param!("a single character": char);
 from_param!("an IP address": std::net::IpAddr, std::net::Ipv4Addr, std::net::Ipv6Addr);
 
+/// A request with this head and no body, for tests.
+#[cfg(test)]
+pub(crate) fn blank_with_head(head: &str) -> Request {
+    let mut request = Request::blank();
+    let limits = wharf_http::HeadLimits::default();
+    assert_eq!(request.head.parse(head.as_bytes(), &limits).unwrap(), Some(head.len()));
+    request.bytes = View::Joined(Bytes::copy_from_slice(head.as_bytes()));
+    request
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -263,15 +263,11 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::request::{Body, View};
+    use crate::request::{Body, View, blank_with_head};
 
     fn request(head: &str, body: &str) -> Request {
-        let mut request = Request::blank();
-        let head = format!("{head}\r\nhost: a\r\n\r\n");
-        let limits = wharf_http::HeadLimits::default();
-        assert_eq!(request.head.parse(head.as_bytes(), &limits).unwrap(), Some(head.len()));
-        request.body = Body::BehindHead(head.len()..head.len() + body.len());
-        request.bytes = View::Joined(Bytes::from(head + body));
+        let mut request = blank_with_head(&format!("{head}\r\nhost: a\r\n\r\n"));
+        request.body = Body::Apart(View::Joined(Bytes::copy_from_slice(body.as_bytes())));
         request
     }
 
