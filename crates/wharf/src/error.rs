@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 
 use http::StatusCode;
 
-use crate::{Problem, ToProblem};
+use crate::{BodyError, Problem, ToProblem};
 
 /// Why something that was asked of Wharf could not be done.
 ///
@@ -125,6 +126,22 @@ impl Error {
             (Some(problem), _) => problem.status(),
             (None, Kind::Request(status)) => status,
             (None, _) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// A handler's own failure, as by [`Error::internal`]; or the request's fault, if it comes from
+/// [reading](crate::BodyReader) the request's body.
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        let body = error.get_ref().and_then(|inside| inside.downcast_ref::<BodyError>());
+        match body {
+            Some(&body) => Error::with_source(
+                Kind::Request(body.status()),
+                "the request's body could not be read",
+                body,
+            ),
+            None => Error::internal(error),
         }
     }
 }

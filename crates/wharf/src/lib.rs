@@ -111,6 +111,7 @@ mod signals;
 #[cfg(test)]
 mod simulation;
 mod statistics;
+mod stream;
 mod typed;
 #[cfg(test)]
 mod zero_copy;
@@ -136,3 +137,7 @@ pub use router::{Route, RouteInfo, Router, any, delete, get, method, patch, post
 pub use server::{Backend, Server, ServerHandle};
 pub use shard::Drained;
 pub use statistics::{CloseReason, Statistics};
+pub use stream::{
+    BodyError, BodyReader, BodySender, BodyWriter, Event, EventSender, SendError, Upgraded,
+    UpgradedReader, UpgradedWriter,
+};

@@ -77,6 +77,9 @@ pub struct Limits {
     /// What a call of an [adaptive](crate::Route::adaptive) route may take to be run on the I/O
     /// thread, where it saves the way to a worker and back. Default 50 µs.
     pub inline_budget: Duration,
+    /// Bytes of a request's body that wait for the reader of a [streaming](crate::Route::streaming)
+    /// route. Beyond it, receiving pauses. Default 64 KiB.
+    pub stream_bytes: usize,
     /// Threads of the worker pool, which start when needed and end when idle. Default 256.
     pub workers: usize,
 }
@@ -103,6 +106,7 @@ impl Default for Limits {
             receive_bytes: 32 * 1024 * 1024,
             queued_requests: 1024,
             inline_budget: Duration::from_micros(50),
+            stream_bytes: 64 * 1024,
             workers: 256,
         }
     }
@@ -141,6 +145,7 @@ impl Limits {
             (self.body_bytes_per_second as usize, "Limits::body_bytes_per_second is 0"),
             (self.send_bytes_per_second as usize, "Limits::send_bytes_per_second is 0"),
             (self.workers, "Limits::workers is 0"),
+            (self.stream_bytes, "Limits::stream_bytes is 0"),
             (self.queued_requests, "Limits::queued_requests is 0"),
         ];
         match counts.into_iter().find(|&(count, _)| count == 0) {

@@ -16,6 +16,7 @@
 //! thread that took a request calls on another one if more wait, and a thread that goes to sleep
 //! looks before it does. So who submits need not call on anybody while a thread searches.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
@@ -24,7 +25,9 @@ use std::time::{Duration, Instant};
 use crossbeam_queue::ArrayQueue;
 
 use crate::Request;
+use crate::request::{Piece, Work};
 use crate::shared::Shared;
+use crate::stream::Produce;
 
 /// How long a thread waits for work before it ends.
 const IDLE: Duration = Duration::from_secs(10);
@@ -166,16 +169,18 @@ impl Pool {
         go_on
     }
 
-    /// Runs one waiting request on this thread. False: none waits.
+    /// Runs one waiting request on this thread, that would not wait. False: there is none.
     #[cfg(test)]
     pub(crate) fn run_one(&self, shared: &Shared) -> bool {
-        match self.queue.pop() {
-            Some(request) => {
+        for _ in 0..self.queue.len() {
+            let Some(mut request) = self.queue.pop() else { break };
+            if request.work_mut().is_ready() {
                 deliver(shared, run(shared, request));
-                true
+                return true;
             }
-            None => false,
+            assert!(self.queue.push(request).is_ok(), "it had a place before");
         }
+        false
     }
 
     /// Lets the threads end once the queue is empty.
@@ -212,11 +217,45 @@ impl Pool {
 }
 
 fn run(shared: &Shared, mut request: Box<Request>) -> Box<Request> {
-    let target = shared.routes.target(request.reply.target);
-    let began = (shared.clock)();
-    request.response = Some(target.call(&mut request, &shared.counts));
-    request.took = (shared.clock)() - began;
+    let done = match std::mem::take(request.work_mut()) {
+        Work::Handle => {
+            let target = shared.routes.target(request.reply.target);
+            let began = (shared.clock)();
+            let response = target.call(&mut request, &shared.counts);
+            request.took = request.inflow.is_none().then(|| (shared.clock)() - began);
+            Work::Answered(response)
+        }
+        Work::Produce(source) => produce(source, shared),
+        Work::Run(run) => {
+            if catch_unwind(AssertUnwindSafe(run)).is_err() {
+                shared.counts.panics.fetch_add(1, Ordering::Relaxed);
+            }
+            Work::Done
+        }
+        done @ (Work::Answered(_) | Work::Produced(..) | Work::Done) => done,
+    };
+    *request.work_mut() = done;
     request
+}
+
+/// Asks a body's source for its next piece. Its panic ends this answer and nothing else.
+fn produce(mut source: Box<dyn Produce>, shared: &Shared) -> Work {
+    let asked = catch_unwind(AssertUnwindSafe(|| {
+        let piece = source.produce();
+        piece.map(|piece| piece.map_or_else(|| Piece::End(source.trailers()), Piece::Bytes))
+    }));
+    let piece = match asked {
+        Ok(Ok(piece)) => piece,
+        Ok(Err(error)) => {
+            tracing::warn!("an answer is cut off: its body could not be read: {error}");
+            Piece::Failed
+        }
+        Err(_) => {
+            shared.counts.panics.fetch_add(1, Ordering::Relaxed);
+            Piece::Failed
+        }
+    };
+    Work::Produced(source, piece)
 }
 
 fn deliver(shared: &Shared, request: Box<Request>) {

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use wharf_http::{RequestHead, Span};
 use wharf_port::Lease;
 
 use crate::shared::Reservation;
+use crate::stream::{BodyReader, Inflow, Produce, Signal, Trailers};
 use crate::{Error, Response};
 
 /// A request: method, path, header fields, body, and who sent it.
@@ -55,10 +56,45 @@ pub struct Request {
     pub(crate) target: Option<usize>,
     /// The memory that the body has been given.
     pub(crate) reservation: Reservation,
-    /// How long its handler ran on a worker.
-    pub(crate) took: Duration,
-    /// The handler's answer, on its way back to the shard.
-    pub(crate) response: Option<Response>,
+    /// How long its handler ran on a worker, if it did not wait for the client meanwhile.
+    pub(crate) took: Option<Duration>,
+    /// What a worker is to do, and what has become of it. Behind a lock that is never contended,
+    /// since a body's source may be `Send` only, and requests are shared by threads.
+    pub(crate) work: Mutex<Work>,
+    /// The body, if it flows.
+    pub(crate) inflow: Option<Arc<Inflow>>,
+    /// How a handler on a worker is told that its client has gone. Kept for the next request.
+    pub(crate) signal: Option<Arc<Signal>>,
+}
+
+/// What a worker does with a request's block.
+#[derive(Default)]
+pub(crate) enum Work {
+    /// Runs the handler.
+    #[default]
+    Handle,
+    Answered(Response),
+    /// Asks an answer's body for its next piece. From here on the block has no request in it.
+    Produce(Box<dyn Produce>),
+    Produced(Box<dyn Produce>, Piece),
+    /// Runs what writes a body or speaks another protocol.
+    Run(Box<dyn FnOnce() + Send>),
+    /// Nothing is left to do.
+    Done,
+}
+
+#[cfg(test)]
+impl Work {
+    pub(crate) fn is_ready(&self) -> bool {
+        !matches!(self, Work::Produce(source) if !source.is_ready())
+    }
+}
+
+/// What a body's source has given.
+pub(crate) enum Piece {
+    Bytes(Bytes),
+    End(Trailers),
+    Failed,
 }
 
 /// Where the answer goes, and which handler makes it.
@@ -165,8 +201,10 @@ impl Request {
             reply: ReplyTo::default(),
             target: None,
             reservation: Reservation::default(),
-            took: Duration::ZERO,
-            response: None,
+            took: None,
+            work: Mutex::new(Work::Handle),
+            inflow: None,
+            signal: None,
         }
     }
 
@@ -293,6 +331,59 @@ impl Request {
         }
     }
 
+    /// A reader of the body. Where the route is [`streaming`](crate::Route::streaming) it gives out
+    /// the body while it arrives, and waits for it; else the body is there already.
+    ///
+    /// All readers of one request read from the same stream.
+    ///
+    /// ```
+    /// use std::fs::File;
+    /// use wharf::{Error, Request, Router, post};
+    ///
+    /// fn store(request: &Request) -> Result<String, Error> {
+    ///     let mut file = File::create("upload.bin")?;
+    ///     let length = std::io::copy(&mut request.reader(), &mut file)?;
+    ///     Ok(format!("stored {length} bytes\n"))
+    /// }
+    ///
+    /// let router = Router::new().route("/upload", post(store).streaming().body_limit(1 << 30));
+    /// # let _ = router;
+    /// ```
+    pub fn reader(&self) -> BodyReader {
+        match &self.inflow {
+            Some(inflow) => BodyReader::of(inflow),
+            None => {
+                let view = match &self.body {
+                    Body::Empty => View::Empty,
+                    Body::BehindHead(range) => self.bytes.behind(range.start).first(range.len()),
+                    Body::Apart(view) => view.first(view.len()),
+                };
+                BodyReader::whole(view, self.peer())
+            }
+        }
+    }
+
+    /// Whether the client has gone: the connection failed, or the client has closed its side, which
+    /// few do that still want an answer. Work that takes long may stop then; its answer is
+    /// dropped. Always false on the I/O thread.
+    pub fn is_cancelled(&self) -> bool {
+        self.signal.as_ref().is_some_and(|signal| signal.is_cancelled())
+    }
+
+    /// Calls `tell` when [`is_cancelled`](Request::is_cancelled) becomes true while the handler
+    /// runs, or now if it is. It runs on the I/O thread, so it has to be quick: set a flag, or
+    /// interrupt a query, say.
+    pub fn on_cancel(&self, tell: impl FnOnce() + Send + 'static) {
+        if let Some(signal) = &self.signal {
+            signal.on_cancel(Box::new(tell));
+        }
+    }
+
+    /// The id of the last server-sent event that the client got before it connected again.
+    pub fn last_event_id(&self) -> Option<&str> {
+        self.header("last-event-id")
+    }
+
     /// The address at the other end of the connection: the client, or a proxy before it.
     pub fn peer(&self) -> SocketAddr {
         // Every request that a handler sees came from a connection.
@@ -369,7 +460,19 @@ impl Request {
         self.target = None;
         self.partial.clear();
         self.reservation = Reservation::default();
-        self.response = None;
+        *self.work_mut() = Work::Handle;
+        self.inflow = None;
+        self.took = None;
+        // Whoever still has the signal keeps it, and the next request gets another one.
+        match self.signal.as_mut().map(Arc::get_mut) {
+            Some(Some(signal)) => signal.clear(),
+            Some(None) => self.signal = None,
+            None => {}
+        }
+    }
+
+    pub(crate) fn work_mut(&mut self) -> &mut Work {
+        self.work.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
+use std::io::{self, Read};
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
@@ -12,6 +13,8 @@ use wharf_port::FileRange;
 
 use crate::Problem;
 use crate::error::{Error, Kind};
+use crate::stream::{self, FromIter, FromRead, Source, Stream, WithTrailers};
+use crate::{BodySender, BodyWriter, EventSender, Upgraded};
 
 /// An answer: status, header fields, body.
 ///
@@ -54,6 +57,7 @@ pub(crate) enum Body {
     Whole(Bytes),
     /// Pieces whose lengths are known, in order.
     Parts(VecDeque<Part>),
+    Stream(Box<Stream>),
 }
 
 /// A piece of a body.
@@ -95,6 +99,7 @@ pub(crate) type Fields = SmallVec<[(HeaderName, HeaderValue); 2]>;
 
 pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 impl Response {
@@ -219,6 +224,199 @@ impl Response {
         self
     }
 
+    /// The same answer with a body that is read from `source`, on a worker, as fast as the client
+    /// takes it: a client that reads slowly holds no thread. The body is chunked unless its length
+    /// is [announced](Response::content_length).
+    ///
+    /// If a read fails the answer is cut off, so that the client sees that it is not whole.
+    ///
+    /// ```
+    /// use std::fs::File;
+    /// use wharf::{Error, Request, Response, StatusCode};
+    ///
+    /// fn log(_: &Request) -> Result<Response, Error> {
+    ///     Ok(Response::new(StatusCode::OK).body_reader(File::open("service.log")?))
+    /// }
+    /// # let _ = log;
+    /// ```
+    pub fn body_reader(self, source: impl Read + Send + 'static) -> Response {
+        self.stream(Source::Pulled(Box::new(FromRead(source))))
+    }
+
+    /// The same answer with a body of the pieces that `pieces` gives, on a worker, as fast as the
+    /// client takes them; see [`body_reader`](Response::body_reader).
+    ///
+    /// ```
+    /// use wharf::{Response, StatusCode};
+    ///
+    /// let lines = (1..=1_000_000).map(|n| Ok(format!("{n}\n")));
+    /// let response = Response::new(StatusCode::OK).body_iter(lines);
+    /// # let _ = response;
+    /// ```
+    pub fn body_iter<I, B>(self, pieces: I) -> Response
+    where
+        I: IntoIterator<Item = io::Result<B>>,
+        I::IntoIter: Send + 'static,
+        B: Into<Bytes>,
+    {
+        self.stream(Source::Pulled(Box::new(FromIter(pieces.into_iter()))))
+    }
+
+    /// The same answer with a body that `write` writes, on a worker. It waits there while the
+    /// client reads more slowly than it writes, so where clients may be many and slow,
+    /// [`body_reader`](Response::body_reader) and [`channel`](Response::channel) are better.
+    ///
+    /// If `write` fails or panics the answer is cut off, so that the client sees that it is not
+    /// whole.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use wharf::{Response, StatusCode};
+    ///
+    /// let response = Response::new(StatusCode::OK).body_writer(|body| {
+    ///     for n in 0..1_000_000 {
+    ///         writeln!(body, "{n}")?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// # let _ = response;
+    /// ```
+    pub fn body_writer(
+        self,
+        write: impl FnOnce(&mut BodyWriter) -> io::Result<()> + Send + 'static,
+    ) -> Response {
+        self.stream(Source::Writer(Box::new(write)))
+    }
+
+    /// `200 OK` with a body that is pushed, from any thread and at any time. It holds no thread
+    /// while nothing is sent.
+    ///
+    /// ```
+    /// use wharf::{Request, Response};
+    ///
+    /// fn ticks(_: &Request) -> Response {
+    ///     let (sender, response) = Response::channel();
+    ///     std::thread::spawn(move || {
+    ///         while sender.send("tick\n").is_ok() {
+    ///             std::thread::sleep(std::time::Duration::from_secs(1));
+    ///         }
+    ///     });
+    ///     response
+    /// }
+    /// # let _ = ticks;
+    /// ```
+    pub fn channel() -> (BodySender, Response) {
+        let (sender, outlet) = stream::channel();
+        (sender, Response::new(StatusCode::OK).stream(Source::Channel(outlet)))
+    }
+
+    /// `200 OK` with a stream of server-sent events. It holds no thread while nothing is sent.
+    ///
+    /// ```
+    /// use wharf::{Event, Request, Response};
+    ///
+    /// fn clock(request: &Request) -> Response {
+    ///     let (events, response) = Response::events();
+    ///     let from: u64 = request.last_event_id().and_then(|id| id.parse().ok()).unwrap_or(0);
+    ///     std::thread::spawn(move || {
+    ///         for n in from + 1.. {
+    ///             if events.send(&Event::new(format!("second {n}")).id(n)).is_err() {
+    ///                 break;
+    ///             }
+    ///             std::thread::sleep(std::time::Duration::from_secs(1));
+    ///         }
+    ///     });
+    ///     response
+    /// }
+    /// # let _ = clock;
+    /// ```
+    pub fn events() -> (EventSender, Response) {
+        let (sender, outlet) = stream::channel();
+        let response = Response::new(StatusCode::OK)
+            .field(header::CONTENT_TYPE, EVENTS)
+            .field(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
+            // nginx would hold the events back.
+            .field(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"))
+            .stream(Source::Events(outlet));
+        (EventSender::new(sender), response)
+    }
+
+    /// `101 Switching Protocols`: `converse` takes the connection over, on a worker, and speaks
+    /// `protocol` (RFC 9110 section 7.8). A client that did not offer that protocol gets
+    /// `426 Upgrade Required` instead.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use wharf::{Request, Response};
+    ///
+    /// fn echo(_: &Request) -> Response {
+    ///     Response::upgrade("echo", |mut stream| {
+    ///         let mut buffer = [0; 1024];
+    ///         while let Ok(count @ 1..) = stream.read(&mut buffer) {
+    ///             if stream.write_all(&buffer[..count]).is_err() {
+    ///                 break;
+    ///             }
+    ///         }
+    ///     })
+    /// }
+    /// # let _ = echo;
+    /// ```
+    pub fn upgrade(protocol: &str, converse: impl FnOnce(Upgraded) + Send + 'static) -> Response {
+        Response::new(StatusCode::SWITCHING_PROTOCOLS)
+            .header(header::UPGRADE, protocol)
+            .stream(Source::Tunnel(Box::new(converse)))
+    }
+
+    /// `200 OK` to a CONNECT request: `converse` takes the connection over, on a worker (RFC 9110
+    /// section 9.3.6). For handlers of [`Router::connect`](crate::Router::connect).
+    pub fn tunnel(converse: impl FnOnce(Upgraded) + Send + 'static) -> Response {
+        Response::new(StatusCode::OK).stream(Source::Tunnel(Box::new(converse)))
+    }
+
+    /// Announces the length of a body that is not there yet, in bytes, so that it is not chunked.
+    /// If the body turns out shorter or longer, the answer is cut off. Without effect on bodies
+    /// whose length is known.
+    pub fn content_length(mut self, bytes: u64) -> Response {
+        if let Body::Stream(stream) = &mut self.body {
+            stream.length = Some(bytes);
+        }
+        self
+    }
+
+    /// Adds trailer fields, made when a body [that is read](Response::body_reader) or
+    /// [iterated](Response::body_iter) has come to its end, on the same worker: a checksum, say.
+    /// They are sent if the body is chunked, as it is to HTTP/1.1 unless its length was announced
+    /// (RFC 9110 section 6.5).
+    pub fn trailers<T>(mut self, make: impl FnOnce() -> T + Send + 'static) -> Response
+    where
+        T: IntoIterator<Item = (HeaderName, HeaderValue)>,
+    {
+        let make = Box::new(|| make().into_iter().collect());
+        self.body = match self.body {
+            Body::Stream(mut stream) => {
+                stream.source = match stream.source {
+                    Source::Pulled(source) => {
+                        Source::Pulled(Box::new(WithTrailers { source, make: Some(make) }))
+                    }
+                    other => other,
+                };
+                Body::Stream(stream)
+            }
+            other => other,
+        };
+        self
+    }
+
+    pub(crate) fn stream(mut self, source: Source) -> Response {
+        self.body = Body::Stream(Box::new(Stream { source, length: None }));
+        self
+    }
+
+    /// Whether it hands the connection over.
+    pub(crate) fn is_takeover(&self) -> bool {
+        matches!(&self.body, Body::Stream(stream) if matches!(stream.source, Source::Tunnel(_)))
+    }
+
     /// The same answer with a body of pieces.
     #[cfg_attr(not(test), expect(dead_code, reason = "files are answered with this next"))]
     pub(crate) fn parts(mut self, parts: VecDeque<Part>) -> Response {
@@ -243,7 +441,7 @@ impl Response {
     pub fn body_bytes(&self) -> Option<&Bytes> {
         match &self.body {
             Body::Whole(bytes) => Some(bytes),
-            Body::Parts(_) => None,
+            Body::Parts(_) | Body::Stream(_) => None,
         }
     }
 
@@ -283,7 +481,7 @@ impl Response {
     /// What is sent in place of an answer that cannot be.
     pub(crate) fn checked(self) -> Response {
         // Interim answers (RFC 9110 section 15.2) are Wharf's to send: one more answer follows them.
-        let is_interim = self.status.is_informational();
+        let is_interim = self.status.is_informational() && !self.is_takeover();
         if is_interim {
             tracing::error!("a handler answered with the interim status {}", self.status);
         }
@@ -302,6 +500,7 @@ impl Response {
         match &self.body {
             Body::Whole(bytes) => Some(bytes.len() as u64),
             Body::Parts(parts) => Some(parts.iter().map(Part::len).sum()),
+            Body::Stream(stream) => stream.length,
         }
     }
 }

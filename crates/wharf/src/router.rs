@@ -57,6 +57,7 @@ pub struct Router {
     hooks: Hooks,
     /// For every route that does not say otherwise, also those that are added later.
     body_bytes: Option<usize>,
+    connect: Option<Route>,
 }
 
 /// A route and where it stands.
@@ -106,6 +107,8 @@ pub(crate) struct RouteOptions {
     /// None: the server's.
     pub(crate) dispatch: Option<Dispatch>,
     pub(crate) body_bytes: Option<usize>,
+    /// The handler runs before the body has come.
+    pub(crate) streaming: bool,
 }
 
 impl Route {
@@ -180,6 +183,16 @@ impl Route {
     /// every change is logged at debug.
     pub fn adaptive(mut self) -> Route {
         self.options.dispatch = Some(Dispatch::Adaptive);
+        self
+    }
+
+    /// Runs the handler as soon as the request's head has come; it reads the body while that
+    /// arrives, with [`Request::reader`]. The body takes no more memory than a window
+    /// ([`Limits::stream_bytes`](crate::Limits::stream_bytes)), so its
+    /// [limit](Route::body_limit) may be high; the handler holds a worker for as long as it reads,
+    /// so there can be no more such requests at one time than [workers](crate::Limits::workers).
+    pub fn streaming(mut self) -> Route {
+        self.options.streaming = true;
         self
     }
 
@@ -445,6 +458,18 @@ impl Router {
         self.fallbacks.push(Entry { host, path: "/".to_owned(), route });
     }
 
+    /// Answers CONNECT (RFC 9110 section 9.3.6), whose target is no path but
+    /// [a host and a port](Request::host); without this it is `501 Not Implemented`. A handler that
+    /// agrees returns [`Response::tunnel`].
+    pub fn connect<F, R>(mut self, handler: F) -> Router
+    where
+        F: Fn(&Request) -> R + Send + Sync + 'static,
+        R: IntoResponse,
+    {
+        self.connect = Some(method(Method::CONNECT, handler));
+        self
+    }
+
     /// The routes, once and for all.
     pub(crate) fn build(mut self) -> Result<Routes, Error> {
         // What there is no route for is answered behind the hooks, at every host.
@@ -454,6 +479,11 @@ impl Router {
             self.ensure_fallback(host);
         }
         let mut built = Routes { hooks: self.hooks.clone(), ..Routes::default() };
+        if let Some(mut route) = self.connect.take() {
+            route.hooks.wrap_in(&self.hooks);
+            built.connect = Some(built.targets.len());
+            built.targets.push(Target::new(route, "CONNECT".to_owned(), Arc::new([])));
+        }
         let (routes, fallbacks) = self.into_entries();
         for entry in routes {
             built.add(entry)?;
@@ -494,6 +524,8 @@ pub(crate) struct Routes {
     table: Table,
     hosts: Hosts<Table>,
     targets: Vec<Target>,
+    /// The target for CONNECT.
+    pub(crate) connect: Option<usize>,
     /// The outermost router's.
     hooks: Hooks,
 }

@@ -28,28 +28,38 @@
 //! Requests of one connection are served one after another, so answers are in order by nature;
 //! answers of inline handlers to pipelined requests leave in one send. While output is being sent,
 //! no further request is begun: a peer that does not read is not read from.
+//!
+//! Beside this, a body may flow: a request's to its reader in Handling and Answering, and what is
+//! left of it to nowhere in Body. It has a deadline of its own and changes no status by itself.
 
 use std::mem;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use smallvec::SmallVec;
-use wharf_http::{CONTINUE, Framing as BodyFraming, Refusal, TargetForm};
+use wharf_http::{CONTINUE, Framing as BodyFraming, Refusal, TargetForm, status_allows_body};
 use wharf_port::{Failure, FileRange, Gather, Lease, Operation, Socket, Time, Token};
 
 use super::body::{Assembly, Progress};
 use super::context::Context;
 use super::encode::{self, Framing};
-use super::outflow::{self, Next, Outflow};
+use super::flow::{self, Flow};
+use super::outflow::{self, Coding, Next, Outflow};
 use super::pending::Pending;
 use crate::Response;
+use crate::mailbox::{Address, Notice};
 use crate::problem::word;
-use crate::request::{Body, ReplyTo, Request, View};
-use crate::response::Body as AnswerBody;
+use crate::request::{Body, ReplyTo, Request, View, Work};
+use crate::response::{Body as AnswerBody, Part};
 use crate::router::{Found, Routes};
 use crate::statistics::CloseReason;
+use crate::stream::{
+    BodyError, BodyReader, BodyWriter, Inflow, Outlet, Signal, Source, Upgraded, channel,
+};
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,12 +106,14 @@ pub(super) struct Connection {
     /// Requests begun.
     served: u32,
     /// When the present status has lasted too long.
-    pub(super) deadline: Time,
+    deadline: Time,
     /// Received and not looked at yet.
     pending: Pending,
     /// The request whose head or body is being received.
     request: Option<Box<Request>>,
     reading: Option<Box<Reading>>,
+    /// How the worker that has the request is told that the client has gone.
+    signal: Option<Arc<Signal>>,
     /// Answers that are not with the port yet.
     output: Option<Box<Gather>>,
     /// Invariant: there is one if and only if the status is `Answering`.
@@ -109,11 +121,12 @@ pub(super) struct Connection {
     ending: CloseReason,
 }
 
-/// A request whose body is not whole.
-struct Reading {
-    plan: Plan,
-    assembly: Assembly,
-    started: Time,
+/// A body that is not whole.
+enum Reading {
+    /// Its request is handled when it is.
+    Whole { plan: Plan, assembly: Assembly, started: Time },
+    /// Its request is being handled, or was.
+    Flow(Flow),
 }
 
 /// What happens to a request once its body is whole.
@@ -122,6 +135,8 @@ enum Plan {
     Answer(Response),
 }
 
+/// How often something is sent between server-sent events.
+const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Received views that may wait for their turn; beyond it, receiving stops.
 const MAX_PENDING: usize = 2;
 /// Output beyond which no further pipelined request is begun before it is sent.
@@ -149,6 +164,7 @@ impl Connection {
             pending: Pending::default(),
             request: None,
             reading: None,
+            signal: None,
             output: None,
             outflow: None,
             ending: CloseReason::Answered,
@@ -188,14 +204,14 @@ impl Connection {
         cx: &mut Context,
     ) {
         self.receiving = Receiving::Nothing;
-        let Some(reading) = &mut self.reading else {
+        let Some(Reading::Whole { assembly, .. }) = self.reading.as_deref_mut() else {
             // The request was answered without its body.
             return match result {
                 Ok(0) => self.end_of_stream(cx),
                 _ => self.arm_receive(cx),
             };
         };
-        if let Some(surplus) = reading.assembly.put_block(block) {
+        if let Some(surplus) = assembly.put_block(block) {
             self.pending.push(View::Joined(Bytes::from(surplus)));
         }
         match result {
@@ -242,6 +258,10 @@ impl Connection {
                 self.deadline = cx.now + cx.shared.limits.idle_timeout;
                 self.advance(cx);
             }
+            Status::Answering => {
+                self.deadline = self.next_heartbeat(cx);
+                self.advance(cx);
+            }
             _ => self.advance(cx),
         }
     }
@@ -263,10 +283,11 @@ impl Connection {
                 range.length -= count;
             }
             Err(Failure::Cancelled) => return,
-            Err(Failure::Io(error)) => return self.peer_is_gone(&error, cx),
+            Err(Failure::Io(ref error)) => return self.peer_is_gone(error, cx),
         }
+        let count = result.unwrap_or(0);
         if let Some(outflow) = &mut self.outflow {
-            outflow.file_sent(range);
+            outflow.file_sent(count, range);
         }
         self.advance(cx);
     }
@@ -277,24 +298,60 @@ impl Connection {
         }
     }
 
-    /// The worker is done with this connection's request.
+    /// The worker is done with this connection's request, or with a piece of its answer.
     pub(super) fn answered(&mut self, mut request: Box<Request>, cx: &mut Context) {
-        if self.status != Status::Handling || request.reply.stream != self.served {
-            return cx.recycle_request(request);
+        let is_current = request.reply.stream == self.served;
+        match (self.status, mem::take(request.work_mut())) {
+            (Status::Handling, work) if is_current => {
+                self.signal = None;
+                let response = match work {
+                    Work::Answered(response) => response,
+                    _ => internal_error(),
+                };
+                self.respond(request, response, cx);
+            }
+            (Status::Answering, Work::Produced(source, piece)) if is_current => {
+                cx.recycle_request(request);
+                if let Some(outflow) = &mut self.outflow {
+                    outflow.produced(source, piece);
+                }
+            }
+            _ => return cx.recycle_request(request),
         }
-        let response = request.response.take().unwrap_or_else(internal_error);
-        self.respond(request, response, cx);
         self.advance(cx);
+    }
+
+    /// The other end of a body that flows has something to look at.
+    pub(super) fn noticed(&mut self, stream: u32, cx: &mut Context) {
+        if stream == self.served && self.status != Status::Closing {
+            self.advance(cx);
+        }
     }
 
     // Time.
 
     /// The wheel's visit. What is due is done; returns whether the connection stays in the wheel.
     pub(super) fn visited(&mut self, cx: &mut Context) -> bool {
+        if let Some(Reading::Flow(flow)) = self.reading.as_deref_mut()
+            && flow.deadline <= cx.now
+        {
+            flow.end(Err(BodyError::Timeout));
+            if self.status == Status::Body {
+                self.close(CloseReason::BodyTimeout, cx);
+            }
+        }
         if self.deadline <= cx.now {
             self.timed_out(cx);
         }
         self.status != Status::Closing
+    }
+
+    /// When to look at the connection next.
+    pub(super) fn deadline(&self) -> Time {
+        match self.reading.as_deref() {
+            Some(Reading::Flow(flow)) => self.deadline.min(flow.deadline),
+            _ => self.deadline,
+        }
     }
 
     fn timed_out(&mut self, cx: &mut Context) {
@@ -307,7 +364,23 @@ impl Connection {
             Status::Head => self.too_slow("The request's head took too long.\n", cx),
             Status::Body => self.too_slow("The request's body came too slowly.\n", cx),
             Status::Ending | Status::Lingering => self.close(self.ending, cx),
-            Status::Handling | Status::Answering | Status::Closing => {}
+            Status::Answering => self.beat(cx),
+            Status::Handling | Status::Closing => {}
+        }
+    }
+
+    /// A comment between server-sent events, which is nothing to a client and all to a proxy.
+    fn beat(&mut self, cx: &mut Context) {
+        let Some(outflow) = self.outflow.as_deref() else { return };
+        let output = self.output.get_or_insert_with(|| cx.take_output());
+        outflow.write(output, Bytes::from_static(b":\n\n"));
+        self.flush(cx);
+    }
+
+    fn next_heartbeat(&self, cx: &Context) -> Time {
+        match self.outflow.as_deref() {
+            Some(outflow) if outflow.has_heartbeat() => cx.now + HEARTBEAT,
+            _ => Time::FAR,
         }
     }
 
@@ -328,6 +401,10 @@ impl Connection {
         let timeout =
             if self.served == 0 { limits.first_byte_timeout } else { limits.idle_timeout };
         // The deadline was set by the last activity.
+        if let Some(outflow) = &self.outflow {
+            outflow.drain();
+            return self.advance(cx);
+        }
         let is_quiet = self.deadline + quiet <= cx.now + timeout;
         if self.status == Status::Idle && !self.sending && is_quiet {
             self.close(CloseReason::Drained, cx);
@@ -359,7 +436,8 @@ impl Connection {
                     self.read_head(cx)
                 }
                 Status::Body => self.read_body(cx),
-                Status::Answering => self.answer_on(cx),
+                Status::Handling => self.read_flow(cx),
+                Status::Answering => self.read_flow(cx) | self.answer_on(cx),
                 _ => false,
             };
             if !went_on {
@@ -436,9 +514,11 @@ impl Connection {
         self.served += 1;
         request.peer = Some(self.peer);
         let plan = route(&mut request, cx);
+        let mut streaming = false;
         let limit = match &plan {
             Plan::Handle(target) => {
                 let options = cx.shared.routes.target(*target).options;
+                streaming = options.streaming;
                 options.body_bytes.unwrap_or(cx.shared.limits.body_bytes)
             }
             Plan::Answer(_) => SKIPPED_BODY_BYTES,
@@ -462,7 +542,15 @@ impl Connection {
                     self.keep_rest(&request, length, rest, total);
                     return self.dispatch(request, plan, cx);
                 }
+                if streaming {
+                    let framing = flow::Framing::Known { left: total as u64 };
+                    return self.begin_flow(request, length, rest, plan, framing, cx);
+                }
                 Assembly::known(total)
+            }
+            BodyFraming::Chunked if streaming => {
+                let framing = flow::Framing::chunked(limit);
+                return self.begin_flow(request, length, rest, plan, framing, cx);
             }
             BodyFraming::Chunked => Assembly::chunked(limit),
         };
@@ -478,9 +566,61 @@ impl Connection {
         }
         self.keep_rest(&request, length, rest, 0);
         self.request = Some(request);
-        self.reading = Some(Box::new(Reading { plan, assembly, started: cx.now }));
+        self.reading = Some(Box::new(Reading::Whole { plan, assembly, started: cx.now }));
         self.status = Status::Body;
         self.body_progressed(cx);
+    }
+
+    /// Has a request handled while its body comes.
+    fn begin_flow(
+        &mut self,
+        mut request: Box<Request>,
+        length: usize,
+        rest: Option<View>,
+        plan: Plan,
+        framing: flow::Framing,
+        cx: &mut Context,
+    ) {
+        self.keep_rest(&request, length, rest, 0);
+        let limits = &cx.shared.limits;
+        let inflow = Arc::new(Inflow::new(self.address(cx), self.peer, limits.stream_bytes));
+        let mut flow = Flow::new(inflow.clone(), framing, cx.now, limits);
+        flow.continue_is_due = request.head.expects_continue() && self.pending.is_empty();
+        request.inflow = Some(inflow);
+        self.reading = Some(Box::new(Reading::Flow(flow)));
+        self.dispatch(request, plan, cx);
+    }
+
+    /// Where notices of this request's bodies go.
+    fn address(&self, cx: &Context) -> Address {
+        Address {
+            shared: cx.shared.clone(),
+            shard: cx.shard,
+            notice: Notice { connection: self.token.0, stream: self.served },
+        }
+    }
+
+    /// Goes on with a body that flows. False: more has to come first, or its reader is behind.
+    fn read_flow(&mut self, cx: &mut Context) -> bool {
+        let Some(Reading::Flow(flow)) = self.reading.as_deref_mut() else { return false };
+        if flow.continue_is_due && self.status == Status::Handling && flow.is_wanted() {
+            flow.continue_is_due = false;
+            let output = self.output.get_or_insert_with(|| cx.take_output());
+            output.block_mut().extend_from_slice(CONTINUE);
+        }
+        let limits = &cx.shared.limits;
+        if self.status == Status::Answering && !flow.has_ended() && !flow.has_readers() {
+            flow.skip(SKIPPED_BODY_BYTES as u64, cx.now, limits);
+        }
+        if !flow.has_room(cx.now, limits) {
+            return false;
+        }
+        let Some(view) = self.pending.next() else { return false };
+        let view = if cx.is_short_of_blocks() { view.copied_out() } else { view };
+        if let Some(rest) = flow.push(view, &cx.shared.limits) {
+            self.pending.unread(rest);
+        }
+        true
     }
 
     /// Puts what lies behind the message's first `used` bytes after its head first in line.
@@ -496,15 +636,18 @@ impl Connection {
 
     /// Reads on in a body. False: more has to come first.
     fn read_body(&mut self, cx: &mut Context) -> bool {
-        let (Some(request), Some(reading)) = (&mut self.request, &mut self.reading) else {
-            return false;
+        let assembly = match self.reading.as_deref_mut() {
+            Some(Reading::Whole { assembly, .. }) => assembly,
+            Some(Reading::Flow(_)) => return self.skip_body(cx),
+            None => return false,
         };
-        if reading.assembly.is_whole() {
-            request.body = reading.assembly.take_body();
+        let Some(request) = &mut self.request else { return false };
+        if assembly.is_whole() {
+            request.body = assembly.take_body();
             return self.body_is_whole(cx);
         }
         let Some(view) = self.pending.next() else { return false };
-        let progress = reading.assembly.push(&view, &mut request.reservation, &cx.shared);
+        let progress = assembly.push(&view, &mut request.reservation, &cx.shared);
         match progress {
             Ok(Progress::Partial) => {
                 self.body_progressed(cx);
@@ -525,22 +668,46 @@ impl Connection {
         }
     }
 
+    /// Reads on in a body that nobody wants, behind the answer to its request.
+    fn skip_body(&mut self, cx: &mut Context) -> bool {
+        if self.read_flow(cx) {
+            return true;
+        }
+        let Some(Reading::Flow(flow)) = self.reading.as_deref() else { return false };
+        if !flow.has_ended() {
+            return false;
+        }
+        if flow.is_whole() {
+            self.reading = None;
+            self.status = Status::Idle;
+            self.deadline = cx.now + cx.shared.limits.idle_timeout;
+        } else {
+            self.end(CloseReason::Refused, cx);
+            self.finish_if_sent(cx);
+        }
+        true
+    }
+
     fn body_is_whole(&mut self, cx: &mut Context) -> bool {
         let (Some(request), Some(reading)) = (self.request.take(), self.reading.take()) else {
             return false;
         };
-        self.dispatch(request, reading.plan, cx);
+        if let Reading::Whole { plan, .. } = *reading {
+            self.dispatch(request, plan, cx);
+        }
         true
     }
 
     /// A body may take its grace and the time that its bytes take at the lowest rate allowed.
     fn body_progressed(&mut self, cx: &Context) {
-        let Some(reading) = &self.reading else { return };
+        let Some(Reading::Whole { assembly, started, .. }) = self.reading.as_deref() else {
+            return;
+        };
         let limits = &cx.shared.limits;
         let per_second = f64::from(limits.body_bytes_per_second);
-        let earned = reading.assembly.received() as f64 / per_second;
+        let earned = assembly.received() as f64 / per_second;
         let earned = std::time::Duration::try_from_secs_f64(earned).unwrap_or_default();
-        self.deadline = reading.started + limits.body_grace + earned;
+        self.deadline = *started + limits.body_grace + earned;
     }
 
     // Answering.
@@ -553,7 +720,8 @@ impl Connection {
             }
             Plan::Handle(target) => target,
         };
-        if cx.shared.dispatch[target].is_inline() {
+        // Who reads a body while it comes waits for it.
+        if request.inflow.is_none() && cx.shared.dispatch[target].is_inline() {
             cx.begin_call(target);
             let response = cx.shared.routes.target(target).call(&mut request, &cx.shared.counts);
             cx.end_call();
@@ -566,6 +734,7 @@ impl Connection {
         }
         request.reply =
             ReplyTo { shard: cx.shard, connection: self.token.0, stream: self.served, target };
+        self.signal = Some(request.signal.get_or_insert_default().clone());
         self.status = Status::Handling;
         self.deadline = Time::FAR;
         if let Err(request) = cx.shared.pool.submit(&cx.shared, request) {
@@ -607,38 +776,134 @@ impl Connection {
     ) {
         self.reading = None;
         let response = refused(&request, response, cx);
-        let rest = self.encode(&request, response, false, cx);
-        debug_assert!(rest.is_none(), "an answer of Wharf's own is whole");
+        let target = request.target;
+        let (plan, rest) = self.encode(&request, response, false, cx);
         cx.recycle_request(request);
-        self.end(reason, cx);
+        match rest {
+            None => self.end(reason, cx),
+            // A hook has made something of the refusal that flows.
+            Some(rest) => self.begin_outflow(rest, plan, target, cx),
+        }
     }
 
-    /// Answers a request that was read whole.
+    /// Answers a request that was read whole, or that flows.
     fn respond(&mut self, request: Box<Request>, response: Response, cx: &mut Context) {
+        let response = match response.is_takeover() && !may_take_over(&request, &response) {
+            true => upgrade_required(&response),
+            false => response,
+        };
+        let is_input_usable = match self.reading.as_deref() {
+            // Who still reads is taken to read to the end.
+            Some(Reading::Flow(flow)) => {
+                (flow.has_readers() && !flow.has_ended())
+                    || flow.can_be_skipped(SKIPPED_BODY_BYTES as u64)
+            }
+            _ => true,
+        };
         let keep_alive = request.head.keep_alive()
             && !cx.draining
             && self.served < cx.shared.limits.requests_per_connection
+            && is_input_usable
             && !encode::asks_to_close(&response);
-        let rest = self.encode(&request, response, keep_alive, cx);
+        let target = request.target;
+        let (framing, rest) = self.encode(&request, response, keep_alive, cx);
         cx.recycle_request(request);
         match rest {
-            None => self.answer_is_whole(keep_alive, cx),
-            Some(AnswerBody::Parts(parts)) => {
-                self.outflow = Some(Box::new(Outflow::of_parts(parts, keep_alive)));
-                self.status = Status::Answering;
-                self.deadline = Time::FAR;
-            }
-            Some(AnswerBody::Whole(_)) => debug_assert!(false, "encoded behind its head"),
+            None => self.answer_is_whole(framing.keep_alive, cx),
+            Some(rest) => self.begin_outflow(rest, framing, target, cx),
         }
+    }
+
+    /// An answer's head is encoded; its body follows.
+    fn begin_outflow(
+        &mut self,
+        body: AnswerBody,
+        framing: Framing,
+        target: Option<usize>,
+        cx: &mut Context,
+    ) {
+        let source = match body {
+            AnswerBody::Whole(bytes) => outflow::Source::Parts([Part::Bytes(bytes)].into()),
+            AnswerBody::Parts(parts) => outflow::Source::Parts(parts),
+            AnswerBody::Stream(stream) => self.begin_stream(stream.source, target, cx),
+        };
+        // A connection that was taken over is closed behind the conversation.
+        let keep_alive = framing.keep_alive && !framing.is_takeover;
+        let outflow = Outflow::new(source, framing.coding, keep_alive, target);
+        self.outflow = Some(Box::new(outflow));
+        self.status = Status::Answering;
+        self.deadline = self.next_heartbeat(cx);
+    }
+
+    fn begin_stream(
+        &mut self,
+        source: Source,
+        target: Option<usize>,
+        cx: &mut Context,
+    ) -> outflow::Source {
+        let attached = |outlet: Outlet, address| {
+            outlet.attach(address);
+            outlet
+        };
+        match source {
+            Source::Pulled(source) => outflow::Source::pulled(source),
+            Source::Channel(outlet) => outflow::Source::Channel(attached(outlet, self.address(cx))),
+            Source::Events(outlet) => outflow::Source::Events(attached(outlet, self.address(cx))),
+            Source::Writer(write) => {
+                let (sender, outlet) = channel();
+                let outlet = attached(outlet, self.address(cx));
+                let run = Box::new(move || BodyWriter::new(sender).run(write));
+                self.submit(Work::Run(run), target, cx);
+                outflow::Source::Channel(outlet)
+            }
+            Source::Tunnel(converse) => {
+                let (sender, outlet) = channel();
+                let outlet = attached(outlet, self.address(cx));
+                let window = cx.shared.limits.stream_bytes;
+                let inflow = Arc::new(Inflow::new(self.address(cx), self.peer, window));
+                let reader = BodyReader::of(&inflow);
+                let flow = Flow::new(inflow, flow::Framing::Raw, cx.now, &cx.shared.limits);
+                self.reading = Some(Box::new(Reading::Flow(flow)));
+                let run = Box::new(move || converse(Upgraded::new(reader, sender)));
+                self.submit(Work::Run(run), target, cx);
+                outflow::Source::Channel(outlet)
+            }
+        }
+    }
+
+    /// Has a worker do something for the answer.
+    fn submit(&self, work: Work, target: Option<usize>, cx: &mut Context) {
+        let mut block = cx.take_request();
+        *block.work_mut() = work;
+        block.target = target;
+        block.reply = ReplyTo {
+            shard: cx.shard,
+            connection: self.token.0,
+            stream: self.served,
+            target: target.unwrap_or(0),
+        };
+        cx.submit(block);
     }
 
     /// All of an answer is in the output or sent.
     fn answer_is_whole(&mut self, keep_alive: bool, cx: &Context) {
-        if keep_alive {
-            self.status = Status::Idle;
-            self.deadline = cx.now + cx.shared.limits.idle_timeout;
-        } else {
-            self.end(CloseReason::Answered, cx);
+        if !keep_alive {
+            return self.end(CloseReason::Answered, cx);
+        }
+        match self.reading.as_deref_mut() {
+            Some(Reading::Flow(flow)) if !flow.can_be_skipped(SKIPPED_BODY_BYTES as u64) => {
+                self.end(CloseReason::Answered, cx);
+            }
+            Some(Reading::Flow(flow)) if !flow.is_whole() => {
+                flow.skip(SKIPPED_BODY_BYTES as u64, cx.now, &cx.shared.limits);
+                self.status = Status::Body;
+                self.deadline = Time::FAR;
+            }
+            _ => {
+                self.reading = None;
+                self.status = Status::Idle;
+                self.deadline = cx.now + cx.shared.limits.idle_timeout;
+            }
         }
     }
 
@@ -652,7 +917,7 @@ impl Connection {
         match outflow.next(!self.sending && waiting == 0) {
             Next::Bytes(bytes) => {
                 let output = self.output.get_or_insert_with(|| cx.take_output());
-                outflow::append(output, bytes);
+                outflow.write(output, bytes);
                 true
             }
             Next::File(range) => {
@@ -661,15 +926,27 @@ impl Connection {
                 cx.port.send_file(self.socket, range, self.token);
                 false
             }
+            Next::Produce(source) => {
+                let target = outflow.target;
+                self.submit(Work::Produce(source), target, cx);
+                false
+            }
             Next::Wait => false,
-            Next::End => {
+            Next::End(trailers) => {
+                let output = self.output.get_or_insert_with(|| cx.take_output());
+                outflow.write_end(output, &trailers);
+                if output.remaining() == 0 {
+                    self.output.take().into_iter().for_each(|output| cx.recycle_output(output));
+                }
                 let keep_alive = outflow.keep_alive;
                 self.outflow = None;
                 self.answer_is_whole(keep_alive, cx);
-                if self.status == Status::Ending && !self.sending && self.output.is_none() {
-                    self.finish(cx);
-                }
+                self.finish_if_sent(cx);
                 true
+            }
+            Next::Failed(why) => {
+                self.abort_answer(why, cx);
+                false
             }
         }
     }
@@ -678,7 +955,11 @@ impl Connection {
     #[cold]
     fn abort_answer(&mut self, why: &str, cx: &mut Context) {
         tracing::warn!("an answer to {} is cut off: {why}", self.peer);
-        self.close(CloseReason::AnswerAborted, cx);
+        if self.outflow.as_ref().is_some_and(|outflow| outflow.ends_with_connection()) {
+            self.reset(CloseReason::AnswerAborted, cx);
+        } else {
+            self.close(CloseReason::AnswerAborted, cx);
+        }
     }
 
     fn encode(
@@ -687,16 +968,23 @@ impl Connection {
         response: Response,
         keep_alive: bool,
         cx: &mut Context,
-    ) -> Option<AnswerBody> {
+    ) -> (Framing, Option<AnswerBody>) {
         cx.tally.requests += 1;
         let response = word(response, request.has_head().then_some(request));
         let output = self.output.get_or_insert_with(|| cx.take_output());
-        let framing = Framing {
-            is_head: request.method == Method::HEAD,
-            keep_alive,
-            is_http_10: request.head.version() == wharf_http::Version::Http10,
+        let is_head = request.method == Method::HEAD;
+        let is_http_10 = request.head.version() == wharf_http::Version::Http10;
+        let coding = match response.body_len() {
+            Some(left) => Coding::Known { left },
+            None if is_http_10 || response.is_takeover() => Coding::UntilClose,
+            None => Coding::Chunked,
         };
-        encode::encode(output, response, &framing, &cx.date)
+        let has_body = !is_head && status_allows_body(response.status().as_u16());
+        let keep_alive = keep_alive && !(has_body && coding == Coding::UntilClose);
+        let is_takeover = response.is_takeover();
+        let framing = Framing { is_head, keep_alive, coding, is_takeover, is_http_10 };
+        let rest = encode::encode(output, response, &framing, &cx.date);
+        (framing, rest)
     }
 
     fn write(&mut self, bytes: &[u8], cx: &mut Context) {
@@ -747,7 +1035,13 @@ impl Connection {
     /// The last answer is sent. If the peer may still be sending, closing now would reset the
     /// connection and could take the answer with it (RFC 9112 section 9.6).
     fn finish(&mut self, cx: &mut Context) {
-        let all_read = self.ending == CloseReason::Answered && self.pending.is_empty();
+        let has_unread_body = match self.reading.as_deref() {
+            Some(Reading::Flow(flow)) => !flow.is_whole(),
+            _ => false,
+        };
+        self.reading = None;
+        let all_read =
+            self.ending == CloseReason::Answered && self.pending.is_empty() && !has_unread_body;
         self.pending.clear();
         if self.input_ended || all_read {
             return self.close(self.ending, cx);
@@ -756,6 +1050,13 @@ impl Connection {
         self.deadline = cx.now + cx.shared.limits.linger_timeout;
         cx.port.shutdown(self.socket, self.token);
         self.arm_receive(cx);
+    }
+
+    /// For when the last of an answer was not in the output.
+    fn finish_if_sent(&mut self, cx: &mut Context) {
+        if self.status == Status::Ending && !self.sending && self.output.is_none() {
+            self.finish(cx);
+        }
     }
 
     fn end_of_stream(&mut self, cx: &mut Context) {
@@ -768,6 +1069,12 @@ impl Connection {
 
     /// The peer has sent all it will, and all of that is read. It may still wait for answers.
     fn input_is_used_up(&mut self, cx: &mut Context) {
+        if let Some(Reading::Flow(flow)) = self.reading.as_deref_mut() {
+            flow.input_ended();
+        }
+        if let Some(signal) = &self.signal {
+            signal.cancel();
+        }
         let reason = match self.status {
             Status::Idle => CloseReason::PeerClosed,
             Status::Head | Status::Body => CloseReason::Truncated,
@@ -813,6 +1120,9 @@ impl Connection {
         self.pending.clear();
         self.reading = None;
         self.outflow = None;
+        if let Some(signal) = self.signal.take() {
+            signal.cancel();
+        }
         if let Some(request) = self.request.take() {
             cx.recycle_request(request);
         }
@@ -829,10 +1139,9 @@ impl Connection {
         if self.input_ended || matches!(self.status, Status::Closing | Status::Ending) {
             return;
         }
-        let block = match (&mut self.reading, self.status) {
-            (Some(reading), Status::Body) => {
-                let in_blocks = super::RECEIVE_BLOCK_BYTES;
-                reading.assembly.wants_block(in_blocks)
+        let block = match (self.reading.as_deref(), self.status) {
+            (Some(Reading::Whole { assembly, .. }), Status::Body) => {
+                assembly.wants_block(super::RECEIVE_BLOCK_BYTES)
             }
             _ => false,
         };
@@ -851,14 +1160,19 @@ impl Connection {
         }
         if stop && cx.is_short_of_blocks() {
             self.pending.copy_out();
+            if let Some(Reading::Flow(flow)) = self.reading.as_deref() {
+                flow.copy_out();
+            }
         }
     }
 
     fn receive_into_block(&mut self, cx: &mut Context) {
-        let (Some(reading), Some(request)) = (&mut self.reading, &mut self.request) else {
+        let (Some(Reading::Whole { assembly, .. }), Some(request)) =
+            (self.reading.as_deref_mut(), &mut self.request)
+        else {
             return;
         };
-        match reading.assembly.take_block(&mut request.reservation, &cx.shared) {
+        match assembly.take_block(&mut request.reservation, &cx.shared) {
             Ok(block) => {
                 cx.port.receive_into(self.socket, block, self.token);
                 self.receiving = Receiving::IntoBlock;
@@ -891,6 +1205,10 @@ fn route(request: &mut Request, cx: &Context) -> Plan {
         TargetForm::Origin | TargetForm::Absolute => {}
         TargetForm::Asterisk => return Plan::Answer(Routes::options()),
         TargetForm::Authority => {
+            if let Some(target) = cx.shared.routes.connect {
+                request.target = Some(target);
+                return Plan::Handle(target);
+            }
             let message = "This server is not a proxy: it does not CONNECT.\n";
             return Plan::Answer(Response::message(StatusCode::NOT_IMPLEMENTED, message));
         }
@@ -928,6 +1246,36 @@ fn route(request: &mut Request, cx: &Context) -> Plan {
 /// Wharf's own answer, as hooks want it.
 fn refused(request: &Request, response: Response, cx: &Context) -> Response {
     cx.shared.routes.refused(request, response, &cx.shared.counts)
+}
+
+/// Whether the client has asked for the protocol that the handler is about to speak.
+fn may_take_over(request: &Request, response: &Response) -> bool {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return request.method == Method::CONNECT && response.status().is_success();
+    }
+    let offered = |protocol: &str| {
+        let mut offers =
+            request.header_all("upgrade").flat_map(|value| value.split(|&b| b == b','));
+        offers.any(|offer| offer.trim_ascii().eq_ignore_ascii_case(protocol.as_bytes()))
+    };
+    request.head.upgrade()
+        && request.head.framing() == BodyFraming::None
+        && response
+            .headers()
+            .filter(|(name, _)| *name == header::UPGRADE)
+            .all(|(_, value)| value.to_str().is_ok_and(offered))
+}
+
+/// The answer to who did not offer a protocol (RFC 9110 section 15.5.22).
+fn upgrade_required(response: &Response) -> Response {
+    let required = Response::message(
+        StatusCode::UPGRADE_REQUIRED,
+        "This resource speaks another protocol: see the field Upgrade.\n",
+    );
+    response
+        .headers()
+        .filter(|(name, _)| *name == header::UPGRADE)
+        .fold(required, |required, (name, value)| required.header(name.clone(), value.clone()))
 }
 
 fn internal_error() -> Response {

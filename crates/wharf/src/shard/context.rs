@@ -1,5 +1,6 @@
 //! What a connection needs of its shard: the port, the shared state, and recycled blocks.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use wharf_http::Date;
@@ -28,6 +29,8 @@ pub(super) struct Context {
     pub(super) draining: bool,
     pub(super) tally: Tally,
     pub(super) batch: Batch,
+    /// Work on bodies that are being answered, for which the pool had no room.
+    deferred: VecDeque<Box<Request>>,
     /// Last in, first out, so that what is reused is still in the cache. Boxed, since it is the box
     /// that is handed on.
     #[allow(clippy::vec_box)]
@@ -54,6 +57,7 @@ impl Context {
             draining: false,
             tally: Tally::default(),
             batch: Batch::default(),
+            deferred: VecDeque::new(),
             requests: Vec::with_capacity(KEPT),
             outputs: Vec::with_capacity(KEPT),
         }
@@ -68,6 +72,27 @@ impl Context {
         if self.requests.len() < KEPT {
             self.requests.push(request);
         }
+    }
+
+    /// Hands work on a body to a worker. Where the pool is full it waits: an answer that has begun
+    /// cannot become a 503.
+    pub(super) fn submit(&mut self, request: Box<Request>) {
+        if let Err(request) = self.shared.pool.submit(&self.shared, request) {
+            self.deferred.push_back(request);
+        }
+    }
+
+    /// Tries again what the pool had no room for.
+    pub(super) fn submit_deferred(&mut self) {
+        while let Some(request) = self.deferred.pop_front() {
+            if let Err(request) = self.shared.pool.submit(&self.shared, request) {
+                return self.deferred.push_front(request);
+            }
+        }
+    }
+
+    pub(super) fn has_deferred(&self) -> bool {
+        !self.deferred.is_empty()
     }
 
     pub(super) fn take_output(&mut self) -> Box<Gather> {

@@ -5,7 +5,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use wharf_http::{Date, Refusal, content_length, status_allows_body, status_line};
 use wharf_port::Gather;
 
-use super::outflow::append;
+use super::outflow::{Coding, append};
 use crate::Response;
 use crate::response::Body;
 
@@ -19,6 +19,9 @@ pub(super) struct Framing {
     /// The answer to HEAD has the fields of GET, and no body (RFC 9110 section 9.3.2).
     pub(super) is_head: bool,
     pub(super) keep_alive: bool,
+    pub(super) coding: Coding,
+    /// The connection speaks another protocol from here on.
+    pub(super) is_takeover: bool,
     /// The peer speaks HTTP/1.0, which takes a connection to close unless told otherwise.
     pub(super) is_http_10: bool,
 }
@@ -51,14 +54,21 @@ pub(super) fn encode(
     if !has_date {
         date.write_field(block);
     }
-    if !framing.keep_alive {
+    if framing.is_takeover {
+        if status == StatusCode::SWITCHING_PROTOCOLS.as_u16() {
+            block.extend_from_slice(b"connection: upgrade\r\n");
+        }
+    } else if !framing.keep_alive {
         block.extend_from_slice(b"connection: close\r\n");
     } else if framing.is_http_10 {
         block.extend_from_slice(b"connection: keep-alive\r\n");
     }
-    let has_body = status_allows_body(status);
-    if has_body && let Some(length) = response.body_len() {
-        content_length(block, length);
+    let has_body = framing.is_takeover || status_allows_body(status);
+    match framing.coding {
+        _ if !has_body || framing.is_takeover => {}
+        Coding::Known { left } => content_length(block, left),
+        Coding::Chunked => block.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Coding::UntilClose => {}
     }
     block.extend_from_slice(b"\r\n");
     if !has_body || framing.is_head {
@@ -75,7 +85,7 @@ pub(super) fn encode(
 
 /// `HeaderName` admits only tokens and `HeaderValue` no control character but the tab, so nothing
 /// here can end the line or the head.
-fn write_field(block: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+pub(super) fn write_field(block: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
     block.reserve(name.len() + value.len() + 4);
     block.extend_from_slice(name);

@@ -8,6 +8,7 @@ mod body;
 mod connection;
 mod context;
 mod encode;
+mod flow;
 mod outflow;
 mod pending;
 mod wheel;
@@ -27,6 +28,7 @@ use self::connection::Connection;
 use self::context::Context;
 use self::wheel::Wheel;
 use crate::admission::Denied;
+use crate::mailbox::Notice;
 use crate::shared::Shared;
 use crate::statistics::CloseReason;
 use crate::{Limits, Request};
@@ -39,6 +41,8 @@ pub(crate) const RECEIVE_BLOCK_BYTES: usize = 8 * 1024;
 const DRAIN_QUIET: Duration = Duration::from_secs(1);
 /// How often a shard that does not accept, all connections being taken, looks for room.
 const ROOM_POLL: Duration = Duration::from_millis(20);
+/// How often work that the pool had no room for is tried again.
+const DEFERRED_POLL: Duration = Duration::from_millis(5);
 /// The token of the accept; the token of a connection is never 0, slotmap's versions being odd.
 const ACCEPT: Token = Token(0);
 
@@ -60,6 +64,7 @@ pub(crate) struct Shard {
     unix_time: u64,
     completions: Vec<Completion>,
     due: Vec<ConnectionKey>,
+    notices: Vec<Notice>,
 }
 
 struct Listening {
@@ -127,6 +132,7 @@ impl Shard {
             drain: None,
             completions: Vec::new(),
             due: Vec::with_capacity(wheel::FEW),
+            notices: Vec::new(),
         })
     }
 
@@ -258,7 +264,7 @@ impl Shard {
         let key = self
             .connections
             .insert_with_key(|key| Connection::new(Token(key.data().as_ffi()), socket, peer, cx));
-        let deadline = self.connections[key].deadline;
+        let deadline = self.connections[key].deadline();
         self.wheel.insert(key, deadline, self.cx.now);
     }
 
@@ -299,6 +305,16 @@ impl Shard {
         while let Some(request) = mailbox.next_answer() {
             self.answered(request);
         }
+        let mut notices = std::mem::take(&mut self.notices);
+        mailbox.take_notices(&mut notices);
+        for Notice { connection, stream } in notices.drain(..) {
+            let key = ConnectionKey::from(KeyData::from_ffi(connection));
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.noticed(stream, &mut self.cx);
+            }
+        }
+        self.notices = notices;
+        self.cx.submit_deferred();
         if self.hands_over || self.listening.is_some() {
             return;
         }
@@ -308,10 +324,11 @@ impl Shard {
     }
 
     fn answered(&mut self, request: Box<Request>) {
-        let (target, took) = (request.reply.target, request.took);
-        let cx = &self.cx;
-        let route = &cx.shared.routes.target(target).name;
-        cx.shared.dispatch[target].ran_pooled(cx.shard, took, cx.now, route);
+        if let Some(took) = request.took {
+            let (cx, target) = (&self.cx, request.reply.target);
+            let route = &cx.shared.routes.target(target).name;
+            cx.shared.dispatch[target].ran_pooled(cx.shard, took, cx.now, route);
+        }
         let key = ConnectionKey::from(KeyData::from_ffi(request.reply.connection));
         match self.connections.get_mut(key) {
             Some(connection) => connection.answered(request, &mut self.cx),
@@ -327,7 +344,7 @@ impl Shard {
             if let Some(connection) = self.connections.get_mut(key)
                 && connection.visited(&mut self.cx)
             {
-                self.wheel.insert(key, connection.deadline, self.cx.now);
+                self.wheel.insert(key, connection.deadline(), self.cx.now);
             }
         }
         self.due = due;
@@ -341,7 +358,8 @@ impl Shard {
             true => drain.quiet.min(drain.deadline),
             false => drain.deadline,
         });
-        [self.wheel.next_expiry(), room, drain].into_iter().flatten().min()
+        let deferred = self.cx.has_deferred().then(|| self.cx.now + DEFERRED_POLL);
+        [self.wheel.next_expiry(), room, drain, deferred].into_iter().flatten().min()
     }
 
     fn is_accept_paused(&self) -> bool {

@@ -6,35 +6,84 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use wharf_http::{CHUNK_END, LAST_CHUNK, LAST_CHUNK_BEFORE_TRAILERS, encode_chunk_head};
 use wharf_port::{FileRange, Gather};
 
-use super::encode::COPIED_BODY_BYTES;
+use super::encode::{COPIED_BODY_BYTES, write_field};
+use crate::request::Piece;
 use crate::response::Part;
+use crate::stream::{Outlet, Produce, Pull, Trailers};
 
 pub(super) struct Outflow {
     source: Source,
+    coding: Coding,
     /// A range of a file is with the port; what follows it waits until that is sent.
     file_is_sending: bool,
     /// Whether the connection is kept behind this answer.
     pub(super) keep_alive: bool,
+    /// The route, on whose account workers produce the body.
+    pub(super) target: Option<usize>,
 }
 
-enum Source {
+pub(super) enum Source {
     Parts(VecDeque<Part>),
+    Pulled {
+        /// None: it is with a worker, or at its end.
+        source: Option<Box<dyn Produce>>,
+        ready: Option<Piece>,
+    },
+    Channel(Outlet),
+    /// Server-sent events.
+    Events(Outlet),
+}
+
+impl Source {
+    pub(super) fn pulled(source: Box<dyn Produce>) -> Source {
+        Source::Pulled { source: Some(source), ready: None }
+    }
+}
+
+/// How the body's end is told (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// By its length; `left` is still to come.
+    Known {
+        left: u64,
+    },
+    Chunked,
+    /// By the end of the connection.
+    UntilClose,
 }
 
 /// What is to be sent next.
 pub(super) enum Next {
     Bytes(Bytes),
     File(FileRange),
-    /// Something has to be sent first.
+    /// A worker is to be asked for the next piece.
+    Produce(Box<dyn Produce>),
+    /// Something has to be sent or to come first.
     Wait,
-    End,
+    End(Trailers),
+    Failed(&'static str),
 }
 
 impl Outflow {
-    pub(super) fn of_parts(parts: VecDeque<Part>, keep_alive: bool) -> Outflow {
-        Outflow { source: Source::Parts(parts), file_is_sending: false, keep_alive }
+    pub(super) fn new(
+        source: Source,
+        coding: Coding,
+        keep_alive: bool,
+        target: Option<usize>,
+    ) -> Outflow {
+        Outflow { source, coding, file_is_sending: false, keep_alive, target }
+    }
+
+    pub(super) fn has_heartbeat(&self) -> bool {
+        matches!(self.source, Source::Events(_))
+    }
+
+    /// A peer must not take the end of the connection for the end of the body.
+    pub(super) fn ends_with_connection(&self) -> bool {
+        self.coding == Coding::UntilClose
     }
 
     /// What is to be sent next. A range of a file only if the `output_is_empty`; it is then to be
@@ -43,29 +92,114 @@ impl Outflow {
         if self.file_is_sending {
             return Next::Wait;
         }
-        match &mut self.source {
+        let next = match &mut self.source {
             Source::Parts(parts) => match parts.pop_front() {
                 Some(Part::Bytes(bytes)) => Next::Bytes(bytes),
                 Some(Part::File(range)) if output_is_empty => {
                     self.file_is_sending = true;
-                    Next::File(range)
+                    // It is counted as it is sent.
+                    return Next::File(range);
                 }
                 Some(range) => {
                     parts.push_front(range);
                     Next::Wait
                 }
-                None => Next::End,
+                None => Next::End(Trailers::new()),
             },
+            Source::Pulled { source, ready } => match (ready.take(), source.take()) {
+                (Some(Piece::Bytes(bytes)), idle) => {
+                    *source = idle;
+                    Next::Bytes(bytes)
+                }
+                (Some(Piece::End(trailers)), _) => Next::End(trailers),
+                (Some(Piece::Failed), _) => Next::Failed("what its body came from failed"),
+                (None, Some(source)) => Next::Produce(source),
+                (None, None) => Next::Wait,
+            },
+            Source::Channel(outlet) | Source::Events(outlet) => match outlet.pull() {
+                Pull::Bytes(bytes) => Next::Bytes(bytes),
+                Pull::Nothing => Next::Wait,
+                Pull::End(trailers) => Next::End(trailers),
+                Pull::Failed => Next::Failed("what wrote its body failed"),
+            },
+        };
+        self.count(next)
+    }
+
+    /// Holds the body to the length that its head has announced.
+    fn count(&mut self, next: Next) -> Next {
+        let Coding::Known { left } = &mut self.coding else { return next };
+        match &next {
+            Next::Bytes(bytes) if bytes.len() as u64 > *left => {
+                return Next::Failed("its body is longer than its Content-Length");
+            }
+            Next::Bytes(bytes) => *left -= bytes.len() as u64,
+            Next::End(_) if *left > 0 => {
+                return Next::Failed("its body is shorter than its Content-Length");
+            }
+            _ => {}
+        }
+        next
+    }
+
+    /// A worker has asked the source.
+    pub(super) fn produced(&mut self, idle: Box<dyn Produce>, piece: Piece) {
+        if let Source::Pulled { source, ready } = &mut self.source {
+            *source = Some(idle);
+            *ready = Some(piece);
         }
     }
 
-    /// A range was sent, but for what is `left` of it.
-    pub(super) fn file_sent(&mut self, left: FileRange) {
+    /// So many bytes of a range were sent, and `range` is left.
+    pub(super) fn file_sent(&mut self, count: u64, range: FileRange) {
         self.file_is_sending = false;
-        if left.length > 0 {
-            match &mut self.source {
-                Source::Parts(parts) => parts.push_front(Part::File(left)),
-            }
+        if let Coding::Known { left } = &mut self.coding {
+            *left = left.saturating_sub(count);
+        }
+        if let Source::Parts(parts) = &mut self.source
+            && range.length > 0
+        {
+            parts.push_front(Part::File(range));
+        }
+    }
+
+    /// Appends a piece of the body as it is framed.
+    pub(super) fn write(&self, output: &mut Gather, bytes: Bytes) {
+        if self.coding != Coding::Chunked {
+            return append(output, bytes);
+        }
+        if output.has_parts() {
+            let mut head = Vec::new();
+            encode_chunk_head(&mut head, bytes.len());
+            output.push(Bytes::from(head));
+        } else {
+            encode_chunk_head(output.block_mut(), bytes.len());
+        }
+        append(output, bytes);
+        append(output, Bytes::from_static(CHUNK_END));
+    }
+
+    pub(super) fn write_end(&self, output: &mut Gather, trailers: &Trailers) {
+        if self.coding != Coding::Chunked {
+            return;
+        }
+        let mut end = Vec::new();
+        if trailers.is_empty() {
+            end.extend_from_slice(LAST_CHUNK);
+        } else {
+            end.extend_from_slice(LAST_CHUNK_BEFORE_TRAILERS);
+            trailers.iter().for_each(|(name, value)| write_field(&mut end, name, value));
+            end.extend_from_slice(CHUNK_END);
+        }
+        append(output, Bytes::from(end));
+    }
+
+    /// The server drains.
+    pub(super) fn drain(&self) {
+        match &self.source {
+            Source::Channel(outlet) => outlet.drain(false),
+            Source::Events(outlet) => outlet.drain(true),
+            Source::Parts(_) | Source::Pulled { .. } => {}
         }
     }
 }

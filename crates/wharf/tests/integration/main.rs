@@ -13,5 +13,6 @@ mod load;
 mod messages;
 mod pool;
 mod shutdown;
+mod streaming;
 mod support;
 mod values;

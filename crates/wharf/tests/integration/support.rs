@@ -132,6 +132,10 @@ impl Client {
         let head = String::from_utf8(self.received.drain(..head_len).collect()).expect("ASCII");
         let status = head.get(9..12).and_then(|code| code.parse().ok()).expect("a status line");
         let mut answer = Answer { status, head, body: Vec::new() };
+        if has_body && answer.header("transfer-encoding") == Some("chunked") {
+            answer.body = self.chunks();
+            return Some(answer);
+        }
         let length = answer.header("content-length").map_or(0, |text| text.parse().unwrap());
         let length = if has_body { length } else { 0 };
         while self.received.len() < length {
@@ -139,6 +143,44 @@ impl Client {
         }
         answer.body = self.received.drain(..length).collect();
         Some(answer)
+    }
+
+    /// A chunked body; its trailer section is left in front of what follows.
+    fn chunks(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let line = self.line();
+            let size = usize::from_str_radix(&line, 16).expect("a chunk's size");
+            if size == 0 {
+                return body;
+            }
+            while self.received.len() < size + 2 {
+                assert!(self.receive(), "a chunk is cut off");
+            }
+            body.extend(self.received.drain(..size));
+            assert_eq!(self.line(), "", "a chunk ends with its data");
+        }
+    }
+
+    /// A line without its CRLF, such as a trailer field behind a chunked body and the empty line
+    /// that ends it.
+    pub(crate) fn line(&mut self) -> String {
+        let end = loop {
+            if let Some(end) = self.received.windows(2).position(|bytes| bytes == b"\r\n") {
+                break end;
+            }
+            assert!(self.receive(), "a line is cut off");
+        };
+        let line = self.received.drain(..end + 2).take(end).collect();
+        String::from_utf8(line).expect("ASCII")
+    }
+
+    /// So many bytes of what comes.
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+        while self.received.len() < count {
+            assert!(self.receive(), "only {} of {count} bytes came", self.received.len());
+        }
+        self.received.drain(..count).collect()
     }
 
     /// Receives some bytes. False: the server has closed.
@@ -162,6 +204,28 @@ impl Client {
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         while self.receive() {}
         std::mem::take(&mut self.received)
+    }
+
+    /// Resets the connection.
+    pub(crate) fn reset(self) {
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.set_linger(Some(Duration::ZERO)).expect("a socket option");
+    }
+
+    /// Whatever comes, it ends by a reset.
+    pub(crate) fn assert_reset(&mut self) {
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => panic!("it ended as if it were whole"),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let reset = [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted];
+                    return assert!(reset.contains(&error.kind()), "nothing comes: {error}");
+                }
+            }
+        }
     }
 
     pub(crate) fn assert_closed(&mut self) {
