@@ -1,28 +1,23 @@
 //! A connection: what it is doing, and every transition between that and the next thing.
 //!
 //! ```text
-//!                 ┌───────────────────────────────────────────────┐
-//!                 ▼          bytes                                │ answer encoded,
-//!   accepted ──► Idle ────────────────► Head ──┐                  │ connection kept
-//!                 │  └─ a whole head ──┐   │   │ timeout, refused │
-//!                 │                    ▼   ▼   │                  │
-//!                 │  body to come ◄── (routed) ├──────────┐       │
-//!                 │       ▼             │ │    │          │       │
-//!                 │     Body ───────────┤ └ answered by Wharf,    │
-//!                 │       │ whole       │   or by an inline ──────┤
-//!                 │       │             ▼   handler    │          │
-//!                 │       │          Handling ─────────┼──────────┤
-//!                 │       │ timeout,    │   worker's   │          │ answer encoded,
-//!                 │       │ refused     │   answer     │          │ connection not kept
-//!                 │       ▼             │              ▼          ▼
-//!                 │     Ending ◄────────┼──────────── Ending (output is being sent)
-//!                 │       │             │              │ sent
-//!                 │       │ input left  │              │
-//!                 │       ▼             │              │ all input read
-//!                 │   Lingering ────────┼───┐          │
-//!                 │ timeout, end        │   │ end,     │
-//!                 ▼ of stream           ▼   ▼ timeout  ▼
-//!              Closing ◄──── (peer gone) ── Closing ── Closed: the entry is removed
+//!   accepted ─► Idle ──bytes──► Head ──whole──► (routed) ──a body is to come──► Body
+//!               ▲  ▲                                │                            │ whole
+//!               │  │                                ▼                            ▼
+//!               │  │                           (dispatched) ◄────────────────────┘
+//!               │  │           by Wharf or inline │      │ to a worker
+//!               │  │                              │      ▼
+//!               │  │                              │   Handling
+//!               │  │                              ▼      │ its answer
+//!               │  │  Answering ◄─the body flows─ (answered) ◄─ refused, too slow: from
+//!               │  │      │ the body's end          │          Head and Body
+//!               │  │      ▼                         ▼
+//!               │  └─kept─────────────────────── (encoded) ─not kept─► Ending
+//!               │              │ kept, but the request's body             │ sent
+//!               │              ▼ is not read                              ▼
+//!               └──read────── Body ──too long──► Ending ─────────► Lingering, if input may follow
+//!                                                                         │ end of input, timeout
+//!   from everywhere: the peer is gone, a timeout, a failure ──► Closing ◄─┘ ──► the entry is gone
 //! ```
 //!
 //! Requests of one connection are served one after another, so answers are in order by nature;

@@ -29,6 +29,8 @@ pub(crate) type Trailers = Vec<(HeaderName, HeaderValue)>;
 
 pub(crate) type MakeTrailers = Box<dyn FnOnce() -> Trailers + Send>;
 
+pub(crate) type WriteBody = Box<dyn FnOnce(&mut BodyWriter) -> io::Result<()> + Send>;
+
 /// A body that is not there yet.
 pub(crate) struct Stream {
     pub(crate) source: Source,
@@ -40,7 +42,7 @@ pub(crate) enum Source {
     /// Asked for a piece when there is room, on a worker.
     Pulled(Box<dyn Produce>),
     /// Runs on a worker and waits there when there is no room.
-    Writer(Box<dyn FnOnce(&mut BodyWriter) -> io::Result<()> + Send>),
+    Writer(WriteBody),
     Channel(Outlet),
     /// Server-sent events: the shard keeps the connection alive between them.
     Events(Outlet),
