@@ -288,8 +288,12 @@ impl Connection {
     }
 
     pub(super) fn shut_down(&mut self, cx: &mut Context) {
-        if self.status == Status::Lingering && self.input_ended {
-            self.close(self.ending, cx);
+        self.sending = false;
+        match self.status {
+            Status::Lingering if self.input_ended => self.close(self.ending, cx),
+            Status::Answering => self.advance(cx),
+            Status::Ending => self.finish_if_sent(cx),
+            _ => {}
         }
     }
 
@@ -909,6 +913,11 @@ impl Connection {
         if waiting >= OUTPUT_BYTES {
             return false;
         }
+        // One direction of a connection that was taken over may end before the other.
+        let is_read_on = match self.reading.as_deref() {
+            Some(Reading::Flow(flow)) => flow.is_raw() && flow.has_readers() && !flow.has_ended(),
+            _ => false,
+        };
         match outflow.next(!self.sending && waiting == 0) {
             Next::Bytes(bytes) => {
                 let output = self.output.get_or_insert_with(|| cx.take_output());
@@ -927,6 +936,15 @@ impl Connection {
                 false
             }
             Next::Wait => false,
+            Next::End(_) if is_read_on => {
+                if !outflow.is_shut && !self.sending && waiting == 0 {
+                    outflow.is_shut = true;
+                    self.sending = true;
+                    self.deadline = Time::FAR;
+                    cx.port.shutdown(self.socket, self.token);
+                }
+                false
+            }
             Next::End(trailers) => {
                 let output = self.output.get_or_insert_with(|| cx.take_output());
                 outflow.write_end(output, &trailers);

@@ -19,6 +19,8 @@ pub(super) struct Outflow {
     coding: Coding,
     /// A range of a file is with the port; what follows it waits until that is sent.
     file_is_sending: bool,
+    /// The peer has been told that nothing more comes, though it may still be sending.
+    pub(super) is_shut: bool,
     /// Whether the connection is kept behind this answer.
     pub(super) keep_alive: bool,
     /// The route, on whose account workers produce the body.
@@ -74,7 +76,7 @@ impl Outflow {
         keep_alive: bool,
         target: Option<usize>,
     ) -> Outflow {
-        Outflow { source, coding, file_is_sending: false, keep_alive, target }
+        Outflow { source, coding, file_is_sending: false, is_shut: false, keep_alive, target }
     }
 
     pub(super) fn has_heartbeat(&self) -> bool {

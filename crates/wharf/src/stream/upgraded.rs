@@ -13,8 +13,9 @@ use super::{BodyReader, BodySender};
 /// blocks. Made by [`Response::upgrade`](crate::Response::upgrade) and
 /// [`Response::tunnel`](crate::Response::tunnel).
 ///
-/// What the client sent behind its request is read first. The connection is closed when the stream
-/// or both of its [halves](Upgraded::split) are dropped and everything written has been sent.
+/// What the client sent behind its request is read first. When the writing
+/// [half](Upgraded::split) is dropped and everything written has been sent, the peer sees the end
+/// of the stream; the connection is closed when the reading half is at its end or dropped too.
 pub struct Upgraded {
     reader: UpgradedReader,
     writer: UpgradedWriter,

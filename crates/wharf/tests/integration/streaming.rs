@@ -29,6 +29,7 @@ on_every_backend! {
     a_client_that_expects_100_gets_it_when_the_body_is_read,
     a_body_goes_back_while_it_comes,
     connections_are_taken_over,
+    a_taken_over_connection_may_end_in_one_direction_first,
     handlers_see_that_their_client_has_gone,
 }
 
@@ -533,6 +534,33 @@ fn connections_are_taken_over(backend: Backend) {
     assert_eq!((answer.status, answer.header("content-length")), (200, None));
     assert_eq!(client.bytes(5), b"EARLY");
     client.finish_sending().assert_closed();
+}
+
+fn a_taken_over_connection_may_end_in_one_direction_first(backend: Backend) {
+    let (tell, told) = mpsc::channel();
+    let tell = Mutex::new(tell);
+    let router = Router::new().connect(move |_: &Request| {
+        let tell = tell.lock().expect("no panic").clone();
+        Response::tunnel(move |stream| {
+            let (mut reader, mut writer) = stream.split();
+            writer.write_all(b"bye").expect("the client is there");
+            drop(writer);
+            let mut all = String::new();
+            let read = reader.read_to_string(&mut all);
+            tell.send((read.is_ok(), all)).expect("the test listens");
+        })
+    });
+    let server = serve(backend, router);
+    let mut client = Client::connect(&server);
+    client.send("CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n");
+    assert_eq!(client.answer_to_head().status, 200);
+    assert_eq!(client.rest(), b"bye");
+    for _ in 0..3 {
+        client.send("more ");
+    }
+    client.finish_sending();
+    assert_eq!(told.recv().expect("it ends"), (true, "more more more ".to_owned()));
+    eventually("nothing is left", || server.statistics().connections == 0);
 }
 
 fn handlers_see_that_their_client_has_gone(backend: Backend) {
