@@ -116,6 +116,16 @@ fn bars(report: &Report) -> Vec<Bar> {
             figures.below_all("mix", "wharf", key::P99_US, &peers()),
         ),
         bar(
+            "the same, adaptive, beside sleepers that are told `.pooled()`: plain requests/s",
+            "≥ 0.9 ×",
+            figures.ratio_at_least("mix", "wharf-adaptive", "wharf-told", key::REQUESTS_PER_SECOND, 0.9),
+        ),
+        bar(
+            "the same: plain p99",
+            "≤ 1.1 ×",
+            figures.ratio("mix", "wharf-adaptive", "wharf-told", key::P99_US, 1.1),
+        ),
+        bar(
             "idle connection: memory of its own",
             "≤ 300 bytes",
             figures.at_most("idle", "wharf", key::BYTES_PER_CONNECTION, 300.0),
@@ -183,6 +193,18 @@ impl Look<'_> {
     ) -> Option<(String, bool)> {
         let ratio = self.0.figure(case, server, key)? / self.0.figure(case, base, key)?;
         Some((format!("{ratio:.3} ×"), ratio <= bar))
+    }
+
+    fn ratio_at_least(
+        &self,
+        case: &str,
+        server: &str,
+        base: &str,
+        key: &str,
+        bar: f64,
+    ) -> Option<(String, bool)> {
+        let ratio = self.0.figure(case, server, key)? / self.0.figure(case, base, key)?;
+        Some((format!("{ratio:.3} ×"), ratio >= bar))
     }
 
     fn below_all(

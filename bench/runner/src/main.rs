@@ -137,7 +137,9 @@ fn check_all(
 fn measure_case(case: &Case, ready: &[Ready], options: &Options, places: Places) -> Vec<Row> {
     let takes_part = |ready: &&Ready| {
         let plaintext = ready.endpoints.contains(&Endpoint::Plaintext);
-        ready.endpoints.contains(&case.endpoint)
+        let cases = ready.server.cases;
+        (cases.is_empty() || cases.contains(&case.name))
+            && ready.endpoints.contains(&case.endpoint)
             && (plaintext || !matches!(case.load, Load::Mix { .. }))
     };
     let mut rows: Vec<(&Server, Row)> = ready

@@ -20,6 +20,8 @@ pub struct Server {
     pub endpoints: &'static [Endpoint],
     /// A path that stands in for `/plaintext`.
     pub plaintext: &'static str,
+    /// The cases that it is there for; empty: all.
+    pub cases: &'static [&'static str],
     /// Crates whose versions the report names, or none for programs of the system.
     pub crates: &'static [&'static str],
 }
@@ -66,6 +68,7 @@ const fn target(
         start: Start::Target(package, &[]),
         endpoints: ALL,
         plaintext: "/plaintext",
+        cases: &[],
         crates,
     }
 }
@@ -82,9 +85,16 @@ pub const SERVERS: &[Server] = &[
     },
     target("wharf", Kind::Wharf, "target-wharf", &["wharf"]),
     Server {
-        endpoints: &[Plaintext],
+        endpoints: &[Plaintext, Sleep],
         plaintext: "/adaptive",
         ..target("wharf-adaptive", Kind::Wharf, "target-wharf", &["wharf"])
+    },
+    Server {
+        start: Start::Target("target-wharf", &[("SLEEP", "pooled")]),
+        endpoints: &[Plaintext, Sleep],
+        plaintext: "/adaptive",
+        cases: &["mix"],
+        ..target("wharf-told", Kind::Wharf, "target-wharf", &["wharf"])
     },
     Server {
         start: Start::Target("target-wharf", &[("WHARF_BACKEND", "readiness")]),

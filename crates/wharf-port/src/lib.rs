@@ -41,6 +41,7 @@ mod gather;
 mod lease;
 mod listener;
 mod port;
+mod processor;
 #[cfg(feature = "signals")]
 mod termination;
 mod time;
@@ -62,6 +63,7 @@ pub use port::{
     Backend, Choice, Completion, Config, Counters, Event, Failure, FileRange, Operation, Port,
     Socket, Token,
 };
+pub use processor::ProcessorWait;
 #[cfg(feature = "signals")]
 pub use termination::on_termination;
 pub use time::Time;

@@ -21,8 +21,9 @@
 //! Each demotion doubles the window's time and quadruples its calls, and after a stall it takes a
 //! hundred times as long as that at the least. So what is asked of a route grows with the harm it has done: one that sleeps once in 1,000 calls
 //! may pass its first window by luck, but not the longer ones, in which that sleep shows. Inline,
-//! each minute without a stall forgives one doubling, for a stall need not be the handler's: a
-//! machine with more to do than processors takes the thread's processor away, which looks the same.
+//! each minute without a stall forgives one doubling, for a stall need not be the handler's. That
+//! the thread had to wait for a processor is known on Linux and taken off; that a virtual machine
+//! stood still, or that a page had to be read from the disk, looks the same.
 //!
 //! Nothing here reads a clock or knows of connections.
 
@@ -88,6 +89,8 @@ const SLOW_ONE_IN: u64 = 100;
 /// A stall is followed by a window of so many times its length, so that stalls take at most a
 /// hundredth of a shard's time.
 const STALL_SHARE: u32 = 100;
+/// Calls without a stall after which a route may yet be promoted.
+const PROMISING_CALLS: u64 = 10;
 /// How often windows double.
 const DOUBLINGS: u32 = 12;
 /// The calls of a window quadruple as often as its time doubles, as it is their number that shows
@@ -202,6 +205,13 @@ impl Standing {
         Change::Promoted
     }
 
+    fn is_promising(&self) -> bool {
+        match &self.state {
+            State::Trial(window) => window.calls >= PROMISING_CALLS,
+            State::Inline(_) => true,
+        }
+    }
+
     /// The route goes back to the pool, because of a stall that long, or of many slow calls.
     fn demote(&mut self, stall: Duration, now: Time, rules: &Rules) -> Change {
         let State::Inline(since) = self.state else { return Change::None };
@@ -220,6 +230,9 @@ impl Standing {
 pub(crate) struct RouteDispatch {
     /// What the shards read for each call, and what changes rarely while a route is inline.
     is_inline: AtomicBool,
+    /// Whether the route may be promoted: its last calls did not stall. Only then it is worth
+    /// finding out whether a stall is its own.
+    is_promising: AtomicBool,
     dispatch: Dispatch,
     rules: Rules,
     /// Of an adaptive route. Held for a few instructions, and for inline calls only to demote.
@@ -232,6 +245,7 @@ impl RouteDispatch {
     pub(crate) fn new(dispatch: Dispatch, rules: Rules, shards: usize) -> RouteDispatch {
         RouteDispatch {
             is_inline: AtomicBool::new(dispatch == Dispatch::Inline),
+            is_promising: AtomicBool::new(false),
             dispatch,
             rules,
             standing: Mutex::new(Standing::new()),
@@ -244,10 +258,25 @@ impl RouteDispatch {
         self.is_inline.load(Ordering::Relaxed)
     }
 
+    /// Whether slow calls change where the next one runs.
+    pub(crate) fn is_adaptive(&self) -> bool {
+        self.dispatch == Dispatch::Adaptive
+    }
+
+    /// Whether what makes a call of this route look like a stall is worth finding out.
+    pub(crate) fn is_promising(&self) -> bool {
+        self.is_promising.load(Ordering::Relaxed)
+    }
+
+    /// Whether a run of calls that took so long looks like a stall of this route, if it matters.
+    pub(crate) fn is_stall(&self, took: Duration) -> bool {
+        self.is_adaptive() && took > self.rules.stall()
+    }
+
     /// A call on the pool, for that shard, has ended. `route` is the route's name.
     pub(crate) fn ran_pooled(&self, shard: usize, took: Duration, now: Time, route: &str) {
         self.tallies[shard].add(took, 1);
-        if self.dispatch != Dispatch::Adaptive {
+        if !self.is_adaptive() {
             return;
         }
         let mut standing = match self.standing.try_lock() {
@@ -256,7 +285,11 @@ impl RouteDispatch {
             Err(_) if took <= self.rules.stall() => return,
             Err(_) => self.standing(),
         };
-        match standing.ran_pooled(took, now, &self.rules) {
+        let change = standing.ran_pooled(took, now, &self.rules);
+        if standing.is_promising() != self.is_promising() {
+            self.is_promising.store(standing.is_promising(), Ordering::Relaxed);
+        }
+        match change {
             Change::None => {}
             Change::Promoted => {
                 self.is_inline.store(true, Ordering::Relaxed);
@@ -279,7 +312,7 @@ impl RouteDispatch {
         let tally = &self.tallies[shard];
         let each = took / calls.max(1);
         tally.add(each, calls);
-        if self.dispatch != Dispatch::Adaptive {
+        if !self.is_adaptive() {
             return;
         }
         let is_slow = tally.is_mostly_slow(calls, each > self.rules.budget);

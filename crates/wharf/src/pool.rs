@@ -23,11 +23,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
+use wharf_port::ProcessorWait;
 
-use crate::Request;
 use crate::request::{Piece, Work};
 use crate::shared::Shared;
 use crate::stream::Produce;
+use crate::{Request, Response};
 
 /// How long a thread waits for work before it ends.
 const IDLE: Duration = Duration::from_secs(10);
@@ -110,13 +111,14 @@ impl Pool {
     }
 
     fn work(&self, shared: &Arc<Shared>) {
+        let mut waited = ProcessorWait::default();
         loop {
             while let Some(request) = self.queue.pop() {
                 self.stop_searching();
                 if !self.queue.is_empty() {
                     self.call_worker(shared);
                 }
-                let request = run(shared, request);
+                let request = run(shared, request, Some(&mut waited));
                 // Before the answer is out: the request that follows it finds this thread.
                 self.searching.fetch_add(1, Ordering::Relaxed);
                 deliver(shared, request);
@@ -175,7 +177,7 @@ impl Pool {
         for _ in 0..self.queue.len() {
             let Some(mut request) = self.queue.pop() else { break };
             if request.work_mut().is_ready() {
-                deliver(shared, run(shared, request));
+                deliver(shared, run(shared, request, None));
                 return true;
             }
             assert!(self.queue.push(request).is_ok(), "it had a place before");
@@ -216,15 +218,13 @@ impl Pool {
     }
 }
 
-fn run(shared: &Shared, mut request: Box<Request>) -> Box<Request> {
+fn run(
+    shared: &Shared,
+    mut request: Box<Request>,
+    waited: Option<&mut ProcessorWait>,
+) -> Box<Request> {
     let done = match std::mem::take(request.work_mut()) {
-        Work::Handle => {
-            let target = shared.routes.target(request.reply.target);
-            let began = (shared.clock)();
-            let response = target.call(&mut request, &shared.counts);
-            request.took = request.inflow.is_none().then(|| (shared.clock)() - began);
-            Work::Answered(response)
-        }
+        Work::Handle => Work::Answered(handle(shared, &mut request, waited)),
         Work::Produce(source) => produce(source, shared),
         Work::Run(run) => {
             if catch_unwind(AssertUnwindSafe(run)).is_err() {
@@ -256,6 +256,26 @@ fn produce(mut source: Box<dyn Produce>, shared: &Shared) -> Work {
         }
     };
     Work::Produced(source, piece)
+}
+
+/// Calls the handler, and measures it.
+fn handle(shared: &Shared, request: &mut Request, waited: Option<&mut ProcessorWait>) -> Response {
+    let number = request.reply.target;
+    let (target, dispatch) = (shared.routes.target(number), &shared.dispatch[number]);
+    let mut waited = waited.filter(|_| dispatch.is_promising());
+    if let Some(waited) = &mut waited {
+        waited.begin();
+    }
+    let began = (shared.clock)();
+    let response = target.call(request, &shared.counts);
+    let mut took = (shared.clock)() - began;
+    if let Some(waited) = waited
+        && dispatch.is_stall(took)
+    {
+        took = took.saturating_sub(waited.end());
+    }
+    request.took = Some(took);
+    response
 }
 
 fn deliver(shared: &Shared, request: Box<Request>) {

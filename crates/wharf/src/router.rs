@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 
-use crate::dispatch::Dispatch;
+use crate::dispatch::{Dispatch, Rules};
 use crate::error::{Error, Kind};
 use crate::hooks::{After, Before, Hook, Hooks, OnError, Verdict};
 use crate::hosts::{Host, Hosts};
@@ -109,6 +109,17 @@ pub(crate) struct RouteOptions {
     pub(crate) body_bytes: Option<usize>,
     /// The handler runs before the body has come.
     pub(crate) streaming: bool,
+}
+
+impl RouteOptions {
+    /// How it is decided where the handler runs. One that reads its body as it comes waits for the
+    /// client, so there is nothing to find out.
+    pub(crate) fn dispatch(&self, rules: &Rules) -> Dispatch {
+        match self.dispatch.unwrap_or(rules.dispatch) {
+            Dispatch::Adaptive if self.streaming => Dispatch::Pooled,
+            dispatch => dispatch,
+        }
+    }
 }
 
 impl Route {

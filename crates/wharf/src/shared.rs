@@ -46,8 +46,7 @@ impl Shared {
         let dispatch = routes
             .targets()
             .iter()
-            .map(|target| target.options.dispatch.unwrap_or(rules.dispatch))
-            .map(|dispatch| RouteDispatch::new(dispatch, rules, shards))
+            .map(|target| RouteDispatch::new(target.options.dispatch(&rules), rules, shards))
             .collect();
         Shared {
             routes,

@@ -1,4 +1,5 @@
-//! Wharf: `target-wharf PORT`. `WHARF_BACKEND` forces a backend.
+//! Wharf: `target-wharf PORT`. `WHARF_BACKEND` forces a backend; `SLEEP=pooled` tells Wharf of the
+//! route that sleeps what it otherwise finds out.
 #![forbid(unsafe_code)]
 
 use std::thread;
@@ -6,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use target_contract as contract;
-use wharf::{Error, Limits, Request, Response, Router, Server, get, post};
+use wharf::{Error, Limits, Request, Response, Route, Router, Server, get, post};
 
 fn main() -> Result<(), Error> {
     let router = Router::new()
@@ -17,10 +18,7 @@ fn main() -> Result<(), Error> {
         .route("/body64k", get(|_| Bytes::from_static(&contract::BODY_64K)).inline())
         .get("/adaptive", |_| contract::PLAINTEXT)
         .route("/pooled", get(|_| contract::PLAINTEXT).pooled())
-        .get("/sleep", |_| {
-            thread::sleep(contract::SLEEP);
-            contract::PLAINTEXT
-        });
+        .route("/sleep", sleep());
     let mut limits = Limits {
         // The load comes from few addresses and stays: neither is a fault here.
         connections_per_peer: usize::MAX,
@@ -34,6 +32,17 @@ fn main() -> Result<(), Error> {
     let server = Server::bind(contract::address())?.limits(limits).shards(contract::workers());
     contract::ready();
     server.serve(router)
+}
+
+fn sleep() -> Route {
+    let route = get(|_| {
+        thread::sleep(contract::SLEEP);
+        contract::PLAINTEXT
+    });
+    match std::env::var("SLEEP").as_deref() {
+        Ok("pooled") => route.pooled(),
+        _ => route,
+    }
 }
 
 fn user(request: &Request) -> Result<String, Error> {

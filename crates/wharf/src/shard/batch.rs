@@ -9,8 +9,11 @@
 //! many times over. What is asked after each call is only whether the port's tick has changed. On
 //! Linux a stall may hide between two ticks, a few milliseconds apart at the most; then the end of
 //! the batch shows it.
+//!
+//! What looks like a stall may be none of the handler's doing: on a busy machine the shard's thread
+//! waits for a processor itself. So that is asked for where it counts, and taken off.
 
-use wharf_port::Time;
+use wharf_port::{Backend, ProcessorWait, Time};
 
 use super::context::Context;
 
@@ -27,6 +30,7 @@ pub(super) struct Batch {
     began: Option<Time>,
     /// The port's tick when it was last asked for.
     tick: u64,
+    waited: ProcessorWait,
 }
 
 impl Context {
@@ -42,6 +46,9 @@ impl Context {
             self.end_batch();
         }
         self.batch.target = target;
+        if self.batch.calls == 0 && self.shared.dispatch[target].is_adaptive() {
+            self.batch.waited.begin();
+        }
         if self.batch.began.is_none() {
             self.batch.began = Some(self.port.clock());
         }
@@ -50,11 +57,19 @@ impl Context {
     /// The call that was begun has ended.
     pub(super) fn end_call(&mut self) {
         self.batch.calls += 1;
-        let tick = self.port.tick();
-        let ticked = std::mem::replace(&mut self.batch.tick, tick) != tick;
-        if ticked || self.batch.calls >= MAX_CALLS {
+        if self.batch.calls >= MAX_CALLS || self.may_have_stalled() {
             self.end_batch();
         }
+    }
+
+    /// Whether the last call may have been long. That of a route which stays inline whatever it
+    /// takes is none the wiser for being seen at once.
+    fn may_have_stalled(&mut self) -> bool {
+        if !self.shared.dispatch[self.batch.target].is_adaptive() {
+            return false;
+        }
+        let tick = self.port.tick();
+        std::mem::replace(&mut self.batch.tick, tick) != tick
     }
 
     /// What comes next is no part of serving inline calls.
@@ -68,9 +83,12 @@ impl Context {
     fn end_batch(&mut self) {
         let now = self.port.clock();
         let calls = std::mem::take(&mut self.batch.calls);
-        let took = now.since(self.batch.began.replace(now).unwrap_or(now));
+        let mut took = now.since(self.batch.began.replace(now).unwrap_or(now));
         let target = self.batch.target;
-        let name = &self.shared.routes.target(target).name;
-        self.shared.dispatch[target].ran_inline(self.shard, calls, took, now, name);
+        let dispatch = &self.shared.dispatch[target];
+        if dispatch.is_stall(took) && self.port.backend() != Backend::Sim {
+            took = took.saturating_sub(self.batch.waited.end());
+        }
+        dispatch.ran_inline(self.shard, calls, took, now, &self.shared.routes.target(target).name);
     }
 }

@@ -323,8 +323,8 @@ impl Shard {
         }
     }
 
-    fn answered(&mut self, request: Box<Request>) {
-        if let Some(took) = request.took {
+    fn answered(&mut self, mut request: Box<Request>) {
+        if let Some(took) = request.took.take() {
             let (cx, target) = (&self.cx, request.reply.target);
             let route = &cx.shared.routes.target(target).name;
             cx.shared.dispatch[target].ran_pooled(cx.shard, took, cx.now, route);
