@@ -13,6 +13,7 @@ use wharf_port::FileRange;
 
 use crate::Problem;
 use crate::error::{Error, Kind};
+use crate::request::AsHeaderName;
 use crate::stream::{self, FromIter, FromRead, Source, Stream, WithTrailers};
 use crate::{BodySender, BodyWriter, EventSender, Upgraded};
 
@@ -201,6 +202,60 @@ impl Response {
         earlier.append(&mut self.fields);
         self.fields = earlier;
         self
+    }
+
+    /// Sets a header field: it takes the place of those of that name. Otherwise as
+    /// [`header`](Response::header).
+    ///
+    /// ```
+    /// # use wharf::Response;
+    /// let response = Response::text("{}").set_header("content-type", "application/json");
+    /// assert_eq!(response.header_value("content-type").unwrap(), "application/json");
+    /// ```
+    pub fn set_header<N, V>(mut self, name: N, value: V) -> Response
+    where
+        N: TryInto<HeaderName, Error: Into<InvalidHeader>>,
+        V: TryInto<HeaderValue, Error: Into<InvalidHeader>>,
+    {
+        let earlier = self.fields.len();
+        self = self.header(name, value);
+        if self.fields.len() > earlier
+            && let Some((name, value)) = self.fields.pop()
+        {
+            self.fields.retain(|(existing, _)| *existing != name);
+            self.fields.push((name, value));
+        }
+        self
+    }
+
+    /// The same answer without the header fields of that name.
+    pub fn without_header(mut self, name: impl AsHeaderName) -> Response {
+        let name = name.as_header_name();
+        self.fields.retain(|(existing, _)| !existing.as_str().eq_ignore_ascii_case(name));
+        self
+    }
+
+    /// The first header field of that name.
+    pub fn header_value(&self, name: impl AsHeaderName) -> Option<&HeaderValue> {
+        let name = name.as_header_name();
+        let mut fields = self.headers();
+        fields.find(|(existing, _)| existing.as_str().eq_ignore_ascii_case(name)).map(|(_, v)| v)
+    }
+
+    /// Says that the answer depends on these fields of the request (RFC 9110 section 12.5.5).
+    pub(crate) fn vary(self, names: &[&'static str]) -> Response {
+        let mut named = Vec::new();
+        for (_, value) in self.headers().filter(|(name, _)| *name == header::VARY) {
+            let list = value.to_str().unwrap_or_default().split(',');
+            named.extend(list.map(|name| name.trim().to_ascii_lowercase()));
+        }
+        let is_named = |name: &str| named.iter().any(|known| known == name || known == "*");
+        let missing: Vec<_> = names.iter().filter(|name| !is_named(name)).copied().collect();
+        match missing[..] {
+            [] => self,
+            [name] => self.field(header::VARY, HeaderValue::from_static(name)),
+            _ => self.header(header::VARY, missing.join(", ")),
+        }
     }
 
     /// Adds a field unless the answer has one of that name.

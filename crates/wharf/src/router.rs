@@ -506,6 +506,8 @@ impl Router {
             }
         }
         built.hook_what_no_route_takes();
+        built.hooks.check()?;
+        built.targets.iter().try_for_each(|target| target.hooks.check())?;
         Ok(built)
     }
 }

@@ -53,13 +53,23 @@
 //! # let _ = router;
 //! ```
 
+mod access_log;
+mod cors;
+mod request_id;
+mod security_headers;
+
 use std::any::Any;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+pub use access_log::AccessLog;
+pub use cors::Cors;
+pub use request_id::{RequestId, RequestIds};
+pub use security_headers::SecurityHeaders;
+
 use crate::problem::word;
-use crate::{IntoResponse, Request, Response, StatusCode};
+use crate::{Error, IntoResponse, Request, Response, StatusCode};
 
 /// What runs around handlers. See the [module](self) for the order.
 ///
@@ -82,6 +92,14 @@ pub trait Hook: Send + Sync + 'static {
         response
     }
 
+    /// Runs once when a server starts, and keeps it from starting if the hook is set up wrongly.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do about it. The default finds nothing wrong.
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Runs when Wharf answers by itself before any handler could run. Neither `before` nor
     /// `after` has run then. This is always on the I/O thread: it must not block, and a body that
     /// it gives the answer must be whole.
@@ -98,6 +116,10 @@ impl<H: Hook + ?Sized> Hook for Arc<H> {
 
     fn after(&self, request: &Request, response: Response) -> Response {
         (**self).after(request, response)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        (**self).check()
     }
 
     fn refused(&self, refused: &Refused<'_>, response: Response) -> Response {
@@ -230,6 +252,10 @@ impl Hooks {
     /// Puts `outer` around these.
     pub(crate) fn wrap_in(&mut self, outer: &Hooks) {
         self.0.splice(0..0, outer.0.iter().cloned());
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.0.iter().try_for_each(|hook| hook.check())
     }
 
     /// Keeps only the outermost ones that `other` has too.

@@ -12,6 +12,7 @@ mod limits;
 mod load;
 mod messages;
 mod pool;
+mod shipped_hooks;
 mod shutdown;
 mod streaming;
 mod support;
