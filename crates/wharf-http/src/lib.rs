@@ -79,6 +79,11 @@
 //! [`evaluate_conditions`] tells whether a conditional request is to be carried out, and
 //! [`select_ranges`] which bytes are asked for.
 //!
+//! # What fields and bodies mean
+//!
+//! [`cookies`] reads Cookie, [`Media`] a media type, [`negotiate`] what Accept prefers; with the
+//! feature `multipart`, `MultipartSplitter` takes forms with files apart.
+//!
 //! # Writing a response
 //!
 //! Functions append to a vector of yours. A name or value that would break the head is an error:
@@ -107,8 +112,12 @@
 mod authority;
 mod chunked;
 mod conditional;
+mod cookie;
 mod entity_tag;
 mod fields;
+mod media;
+#[cfg(feature = "multipart")]
+mod multipart;
 mod range;
 mod refusal;
 mod request;
@@ -121,7 +130,11 @@ pub use chunked::{
     encode_chunk, encode_chunk_head,
 };
 pub use conditional::{Condition, Validators, evaluate_conditions};
+pub use cookie::cookies;
 pub use entity_tag::EntityTag;
+pub use media::{Media, negotiate};
+#[cfg(feature = "multipart")]
+pub use multipart::{MultipartRefusal, MultipartSplitter, MultipartStep, PartHead};
 pub use range::{MAX_RANGES, Selection, content_range, select_ranges};
 pub use refusal::Refusal;
 pub use request::{Framing, HeadLimits, RequestHead, TargetForm, Version};

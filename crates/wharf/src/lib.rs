@@ -76,6 +76,7 @@
 //!
 //! - `json` (default): [`Request::json`], [`Json`], members of a [`Problem`]; by `serde_json`.
 //! - `form` (default): [`Request::form`] and [`Request::query`]; by `serde_html_form`.
+//! - `multipart` (default): [`Request::multipart`].
 //! - `basic-auth` (default): [`Request::basic_auth`]; by `base64`.
 //! - `cookies`: `Response::cookie`; by `cookie`. [`Request::cookie`] is always there.
 //! - `anyhow`: handlers may return `anyhow::Error`, and turn it into an [`Error`] with `?`.
@@ -96,7 +97,8 @@ mod hosts;
 mod into_response;
 mod limits;
 mod mailbox;
-mod negotiation;
+#[cfg(feature = "multipart")]
+mod multipart;
 mod pool;
 mod problem;
 mod redirect;
@@ -129,6 +131,8 @@ pub use http::{
 pub use into_response::Json;
 pub use into_response::{Html, IntoResponse, ResponseParts};
 pub use limits::Limits;
+#[cfg(feature = "multipart")]
+pub use multipart::{Multipart, MultipartLimits, Part};
 pub use problem::{Problem, ToProblem};
 pub use redirect::Redirect;
 pub use request::{AsHeaderName, FromParam, Request};

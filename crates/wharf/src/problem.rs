@@ -9,8 +9,8 @@ use std::fmt::{self, Write};
 
 use http::StatusCode;
 use http::header::{self, HeaderValue};
+use wharf_http::negotiate;
 
-use crate::negotiation::negotiate;
 use crate::response::{TEXT, Wording};
 use crate::{IntoResponse, Request, Response};
 

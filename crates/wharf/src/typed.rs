@@ -9,13 +9,34 @@ use std::str::from_utf8;
 use http::StatusCode;
 #[cfg(any(feature = "json", feature = "form"))]
 use serde_core::Deserialize;
+use wharf_http::Media;
 
 #[cfg(any(feature = "json", feature = "form"))]
 use crate::Problem;
-use crate::negotiation::Media;
 use crate::{Error, Request};
 
 impl Request {
+    /// Which of these media types the client likes best (RFC 9110 section 12.5.1): the one of the
+    /// highest quality in Accept, and of several the first. None: it wants none of them, which a
+    /// handler may answer with `406 Not Acceptable`, or disregard. A client that states no
+    /// preference gets the first.
+    ///
+    /// ```
+    /// use wharf::{Html, IntoResponse, Request, Response};
+    ///
+    /// fn order(request: &Request) -> Response {
+    ///     let response = match request.accepts(&["text/html", "application/json"]) {
+    ///         Some("application/json") => Response::json(r#"{"id":7}"#),
+    ///         _ => Html("<p>Order 7").into_response(),
+    ///     };
+    ///     response.header("vary", "accept")
+    /// }
+    /// # let _ = order;
+    /// ```
+    pub fn accepts<'o>(&self, offers: &[&'o str]) -> Option<&'o str> {
+        wharf_http::negotiate(|| self.header_all("accept"), offers).map(|index| offers[index])
+    }
+
     /// The body as a text in UTF-8, whatever its media type.
     ///
     /// # Errors

@@ -1,33 +1,8 @@
-//! What a client would rather have: Accept and quality values (RFC 9110 section 12).
-
-use crate::Request;
-
-impl Request {
-    /// Which of these media types the client likes best (RFC 9110 section 12.5.1): the one of the
-    /// highest quality in Accept, and of several the first. None: it wants none of them, which a
-    /// handler may answer with `406 Not Acceptable`, or disregard. A client that states no
-    /// preference gets the first.
-    ///
-    /// ```
-    /// use wharf::{Html, IntoResponse, Request, Response};
-    ///
-    /// fn order(request: &Request) -> Response {
-    ///     let response = match request.accepts(&["text/html", "application/json"]) {
-    ///         Some("application/json") => Response::json(r#"{"id":7}"#),
-    ///         _ => Html("<p>Order 7").into_response(),
-    ///     };
-    ///     response.header("vary", "accept")
-    /// }
-    /// # let _ = order;
-    /// ```
-    pub fn accepts<'o>(&self, offers: &[&'o str]) -> Option<&'o str> {
-        negotiate(|| self.header_all("accept"), offers).map(|index| offers[index])
-    }
-}
+//! Media types, and what a client would rather have: Accept and quality values (RFC 9110 section 12).
 
 /// The number of the offer that the client likes best. Of offers that it likes alike the first one
 /// wins. None: it wants none of them. Without a preference everything is fine.
-pub(crate) fn negotiate<'a, I: Iterator<Item = &'a [u8]>>(
+pub fn negotiate<'a, I: Iterator<Item = &'a [u8]>>(
     accept: impl Fn() -> I,
     offers: &[&str],
 ) -> Option<usize> {
@@ -66,14 +41,18 @@ fn quality<'a>(accept: impl Iterator<Item = &'a [u8]>, offer: &str) -> u16 {
 }
 
 /// A media type or range: `type/subtype` and parameters.
-pub(crate) struct Media<'a> {
-    pub(crate) main: &'a str,
-    pub(crate) sub: &'a str,
+#[derive(Debug)]
+pub struct Media<'a> {
+    /// Before the slash.
+    pub main: &'a str,
+    /// Behind the slash.
+    pub sub: &'a str,
     parameters: Vec<(&'a str, &'a str)>,
 }
 
 impl<'a> Media<'a> {
-    pub(crate) fn of(text: &'a str) -> Media<'a> {
+    /// Reads a media type, parameters and all; what is malformed has empty parts.
+    pub fn of(text: &'a str) -> Media<'a> {
         let mut parts = split(text, ';');
         let (main, sub) = parts.next().unwrap_or_default().split_once('/').unwrap_or_default();
         let parameters = parts.filter_map(|part| part.split_once('='));
@@ -82,11 +61,13 @@ impl<'a> Media<'a> {
         Media { main: main.trim(), sub: sub.trim(), parameters }
     }
 
-    pub(crate) fn is(&self, main: &str, sub: &str) -> bool {
+    /// Whether it is this one, whatever the parameters.
+    pub fn is(&self, main: &str, sub: &str) -> bool {
         self.main.eq_ignore_ascii_case(main) && self.sub.eq_ignore_ascii_case(sub)
     }
 
-    pub(crate) fn parameter(&self, name: &str) -> Option<&'a str> {
+    /// A parameter's value, without quotes.
+    pub fn parameter(&self, name: &str) -> Option<&'a str> {
         self.parameters
             .iter()
             .find(|(known, _)| known.eq_ignore_ascii_case(name))
@@ -134,7 +115,7 @@ fn range_of(member: &str) -> Option<(Media<'_>, u16)> {
 }
 
 /// A quality value (RFC 9110 section 12.4.2) in thousandths.
-pub(crate) fn thousandths(text: &str) -> Option<u16> {
+fn thousandths(text: &str) -> Option<u16> {
     let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
     if rest.len() > 3 || !rest.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
