@@ -131,9 +131,13 @@ impl Error {
 }
 
 /// A handler's own failure, as by [`Error::internal`]; or the request's fault, if it comes from
-/// [reading](crate::BodyReader) the request's body.
+/// [reading](crate::BodyReader) the request's body. An `Error` within comes out again.
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
+        let error = match error.downcast::<Error>() {
+            Ok(error) => return error,
+            Err(error) => error,
+        };
         let body = error.get_ref().and_then(|inside| inside.downcast_ref::<BodyError>());
         match body {
             Some(&body) => Error::with_source(
@@ -189,11 +193,15 @@ impl From<Problem> for Error {
     }
 }
 
-/// For `?` in handlers: a `wharf::Error` comes out again, anything else is
-/// [internal](Error::internal).
+/// For `?` in handlers: a `wharf::Error` comes out again, also one of a body's reader; anything else
+/// is [internal](Error::internal).
 impl From<Box<dyn StdError + Send + Sync>> for Error {
     fn from(error: Box<dyn StdError + Send + Sync>) -> Error {
-        error.downcast::<Error>().map_or_else(Error::internal, |error| *error)
+        let error = match error.downcast::<Error>() {
+            Ok(error) => return *error,
+            Err(error) => error,
+        };
+        error.downcast::<io::Error>().map_or_else(Error::internal, |error| Error::from(*error))
     }
 }
 
@@ -202,6 +210,10 @@ impl From<Box<dyn StdError + Send + Sync>> for Error {
 #[cfg(feature = "anyhow")]
 impl From<anyhow::Error> for Error {
     fn from(error: anyhow::Error) -> Error {
-        error.downcast::<Error>().unwrap_or_else(Error::internal)
+        let error = match error.downcast::<Error>() {
+            Ok(error) => return error,
+            Err(error) => error,
+        };
+        error.downcast::<io::Error>().map_or_else(Error::internal, Error::from)
     }
 }

@@ -329,6 +329,10 @@ mod tests {
         let boxed: Box<dyn std::error::Error + Send + Sync> =
             Error::request(StatusCode::CONFLICT, "taken").into();
         assert_eq!(Error::from(boxed).status(), StatusCode::CONFLICT);
+        let read = || std::io::Error::other(Error::request(StatusCode::CONFLICT, "taken"));
+        assert_eq!(Error::from(read()).status(), StatusCode::CONFLICT);
+        let boxed: Box<dyn std::error::Error + Send + Sync> = read().into();
+        assert_eq!(Error::from(boxed).status(), StatusCode::CONFLICT);
     }
 
     #[cfg(feature = "anyhow")]

@@ -11,7 +11,7 @@ use std::path::Path;
 use http::StatusCode;
 use wharf_http::{Media, MultipartRefusal, MultipartSplitter, MultipartStep, PartHead};
 
-use crate::{Error, Problem, Request};
+use crate::{BodyError, BodyReader, Error, Problem, Request};
 
 /// What a form with files may have, beside the limit of the whole body.
 ///
@@ -75,7 +75,8 @@ enum Progress {
 const BUFFER_BYTES: usize = 16 * 1024;
 
 impl Request {
-    /// The body as a form with files (`multipart/form-data`), part by part.
+    /// The body as a form with files (`multipart/form-data`), part by part. Where the route is
+    /// [`streaming`](crate::Route::streaming), parts are read while they arrive.
     ///
     /// ```
     /// use wharf::{Error, Request};
@@ -98,9 +99,9 @@ impl Request {
     ///
     /// # Errors
     /// `415` if Content-Type is another, `400` if it has no boundary.
-    pub fn multipart(&self) -> Result<Multipart<&[u8]>, Error> {
+    pub fn multipart(&self) -> Result<Multipart<BodyReader>, Error> {
         let content_type = self.header("content-type").unwrap_or_default();
-        Multipart::new(content_type, self.body())
+        Multipart::new(content_type, self.reader())
     }
 }
 
@@ -255,13 +256,14 @@ fn malformed(refusal: MultipartRefusal, offset: u64) -> Error {
 
 /// A reader's failure: what Wharf's own say of the request, or else that the body did not come.
 fn unreadable(error: io::Error) -> Error {
-    match error.downcast::<Error>() {
-        Ok(error) => error,
-        Err(error) => {
-            let problem = Problem::new(StatusCode::BAD_REQUEST);
-            Error::refused(problem.with_detail("The body could not be read to its end."), error)
-        }
+    let is_known = |inside: &(dyn std::error::Error + Send + Sync + 'static)| {
+        inside.is::<Error>() || inside.is::<BodyError>()
+    };
+    if error.get_ref().is_some_and(is_known) {
+        return error.into();
     }
+    let problem = Problem::new(StatusCode::BAD_REQUEST);
+    Error::refused(problem.with_detail("The body could not be read to its end."), error)
 }
 
 impl<R> fmt::Debug for Multipart<R> {

@@ -50,7 +50,7 @@ impl Request {
             let detail = "The body has to be in UTF-8.";
             return Err(Error::request(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }
-        from_utf8(self.body()).map_err(|error| {
+        from_utf8(self.whole_body()?).map_err(|error| {
             let detail = format!("The body is not UTF-8 behind byte {}.", error.valid_up_to());
             Error::request(StatusCode::BAD_REQUEST, detail)
         })
@@ -90,7 +90,7 @@ impl Request {
                     .is_some_and(|end| end.eq_ignore_ascii_case("+json"));
             media.is("application", "json") || has_suffix
         })?;
-        let mut json = serde_json::Deserializer::from_slice(self.body());
+        let mut json = serde_json::Deserializer::from_slice(self.whole_body()?);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             if error.inner().is_data() {
                 let inner = error.inner();
@@ -116,7 +116,7 @@ impl Request {
         self.expect_media("application/x-www-form-urlencoded", |media| {
             media.is("application", "x-www-form-urlencoded")
         })?;
-        urlencoded(self.body(), StatusCode::UNPROCESSABLE_ENTITY, "form")
+        urlencoded(self.whole_body()?, StatusCode::UNPROCESSABLE_ENTITY, "form")
     }
 
     /// The query as the value that it stands for, which is read like a [form](Request::form).
@@ -145,6 +145,15 @@ impl Request {
     #[cfg(feature = "form")]
     pub fn query<'r, T: Deserialize<'r>>(&'r self) -> Result<T, Error> {
         urlencoded(self.query_string().as_bytes(), StatusCode::BAD_REQUEST, "query")
+    }
+
+    /// The body, unless it is still to come, and then the handler asks for the wrong thing.
+    fn whole_body(&self) -> Result<&[u8], Error> {
+        if self.inflow.is_some() {
+            let message = "the route is streaming: its body is read by `Request::reader` alone";
+            return Err(Error::new(crate::error::Kind::Configuration, message));
+        }
+        Ok(self.body())
     }
 
     /// Refuses a body of another media type, or of none (RFC 9110 section 15.5.16).

@@ -10,6 +10,7 @@ on_every_backend!(
     problems_are_json_or_text_as_the_client_prefers,
     wharfs_own_refusals_are_text_unless_json_is_preferred,
     hooks_may_restyle_what_is_refused,
+    forms_with_files_are_read_whole_or_while_they_come,
 );
 
 #[derive(Deserialize)]
@@ -132,4 +133,57 @@ fn hooks_may_restyle_what_is_refused(backend: Backend) {
     }
     let answer = client.send("GET / HTTP/1.1\r\n\r\n").answer();
     assert!(answer.text().starts_with("<h1>Bad Request: "), "{}", answer.text());
+}
+
+fn forms_with_files_are_read_whole_or_while_they_come(backend: Backend) {
+    let upload = |request: &Request| -> Result<String, Error> {
+        let mut form = request.multipart()?;
+        let mut seen = String::new();
+        while let Some(part) = form.next_part()? {
+            seen += part.name();
+            seen += &match part.file_name().map(str::to_owned) {
+                Some(file) => format!("={file}:{} ", part.copy_to(&mut std::io::sink())?),
+                None => format!("={} ", part.text()?),
+            };
+        }
+        Ok(seen)
+    };
+    let as_json = |request: &Request| request.json::<u8>().map(|_| "");
+    let router = Router::new()
+        .post("/whole", upload)
+        .route("/streamed", post(upload).streaming())
+        .route("/asks-wrongly", post(as_json).streaming());
+    let server = serve(backend, router);
+    let file = "x".repeat(300_000);
+    let body = format!(
+        "--b\r\nContent-Disposition: form-data; name=\"title\"\r\n\r\nA file\r\n\
+         --b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"x.txt\"\r\n\
+         Content-Type: text/plain\r\n\r\n{file}\r\n--b--\r\n"
+    );
+    let head = |path: &str, length: usize| {
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: multipart/form-data; boundary=b\r\n\
+             content-length: {length}\r\n\r\n"
+        )
+    };
+    for path in ["/whole", "/streamed"] {
+        let mut client = Client::connect(&server);
+        let answer = client.send(head(path, body.len())).send(&body).answer();
+        assert_eq!((answer.status, answer.text()), (200, "title=A file f=x.txt:300000 "), "{path}");
+        // The connection is fit for more.
+        let cut = &body[..200];
+        let answer = client.send(head(path, cut.len())).send(cut).answer();
+        assert_eq!(answer.status, 400, "{path}: {}", answer.text());
+        let mut client = Client::connect(&server);
+        let chunked = format!(
+            "POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: multipart/form-data; boundary=b\r\n\
+             transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+            body.len()
+        );
+        assert_eq!(client.send(chunked).answer().status, 200, "{path}");
+    }
+    let head = "POST /asks-wrongly HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
+    let answer =
+        Client::connect(&server).send(format!("{head}content-length: 2\r\n\r\n7")).answer();
+    assert_eq!(answer.status, 500, "half of it is still to come");
 }
