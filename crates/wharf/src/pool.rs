@@ -174,15 +174,21 @@ impl Pool {
     /// Runs one waiting request on this thread, that would not wait. False: there is none.
     #[cfg(test)]
     pub(crate) fn run_one(&self, shared: &Shared) -> bool {
+        let request = self.begin_one(shared);
+        request.map(|request| deliver(shared, request)).is_some()
+    }
+
+    /// Does the same, but keeps the answer, to be delivered later.
+    #[cfg(test)]
+    pub(crate) fn begin_one(&self, shared: &Shared) -> Option<Box<Request>> {
         for _ in 0..self.queue.len() {
-            let Some(mut request) = self.queue.pop() else { break };
+            let mut request = self.queue.pop()?;
             if request.work_mut().is_ready() {
-                deliver(shared, run(shared, request, None));
-                return true;
+                return Some(run(shared, request, None));
             }
             assert!(self.queue.push(request).is_ok(), "it had a place before");
         }
-        false
+        None
     }
 
     /// Lets the threads end once the queue is empty.
@@ -278,6 +284,7 @@ fn handle(shared: &Shared, request: &mut Request, waited: Option<&mut ProcessorW
     response
 }
 
-fn deliver(shared: &Shared, request: Box<Request>) {
+/// Brings an answered request back to its shard.
+pub(crate) fn deliver(shared: &Shared, request: Box<Request>) {
     shared.mailboxes[request.reply.shard].answer(request);
 }

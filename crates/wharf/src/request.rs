@@ -56,7 +56,7 @@ pub struct Request {
     pub(crate) target: Option<usize>,
     /// The memory that the body has been given.
     pub(crate) reservation: Reservation,
-    /// How long its handler ran on a worker, if it did not wait for the client meanwhile.
+    /// How long its handler ran on a worker, until the shard has heard of it.
     pub(crate) took: Option<Duration>,
     /// What a worker is to do, and what has become of it. Behind a lock that is never contended,
     /// since a body's source may be `Send` only, and requests are shared by threads.

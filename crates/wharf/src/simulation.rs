@@ -6,6 +6,8 @@
 //! operation, no lease, no reserved byte. `WHARF_SEED=n` replays one seed, `WHARF_SEEDS=n` runs so
 //! many instead of 250 a test.
 
+mod workers;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
@@ -19,9 +21,9 @@ use fastrand::Rng;
 use wharf_port::sim::{Faults, Network, Peer};
 use wharf_port::{FileRange, Listener, Time};
 
-use crate::dispatch::{Dispatch, Rules};
+use self::workers::{Clocks, Workers};
 use crate::response::Part;
-use crate::shard::{self, Shard};
+use crate::shard::{self, Drained, Shard};
 use crate::shared::Shared;
 use crate::stream::{Produce, Source};
 use crate::{
@@ -112,18 +114,20 @@ fn ignore(_: &Request) -> &'static str {
 fn router() -> Router {
     Router::new()
         .route("/pulled/inline", get(pulled).inline())
-        .get("/pulled/pooled", pulled)
+        .route("/pulled/pooled", get(pulled).pooled())
         .route("/pushed/inline", get(pushed).inline())
-        .get("/pushed/pooled", pushed)
+        .route("/pushed/pooled", get(pushed).pooled())
         .get("/written", written)
         .route("/flow/echo", post(echo_flowing).streaming())
         .route("/flow/ignore", post(ignore).streaming())
         .route("/parts/inline", get(|_| Response::new(StatusCode::OK).parts(parts())).inline())
-        .get("/parts/pooled", |_| Response::new(StatusCode::OK).parts(parts()))
+        .route("/parts/pooled", get(|_| Response::new(StatusCode::OK).parts(parts())).pooled())
         .route("/inline/{n}", get(describe).inline())
         .route("/inline/{n}", post(describe).inline())
-        .get("/pooled/{n}", describe)
-        .post("/pooled/{n}", describe)
+        .route("/pooled/{n}", get(describe).pooled())
+        .route("/pooled/{n}", post(describe).pooled())
+        .get(workers::MEASURED, workers::measured)
+        .post(workers::MEASURED, workers::measured)
         .route("/echo", post(echo).inline())
         .route("/small", post(describe).body_limit(100))
         .route("/large", get(|_| "x".repeat(50_000)).inline())
@@ -135,38 +139,43 @@ fn limits() -> Limits {
     Limits { receive_bytes: 8 * shard::RECEIVE_BLOCK_BYTES, ..Limits::default() }
 }
 
-fn rules() -> Rules {
-    Rules::new(Dispatch::Adaptive, limits().inline_budget)
-}
-
 /// A server without threads: the test takes the turns, of the shard and of its workers.
 struct Simulation {
     network: Network,
     shared: Arc<Shared>,
     shard: Shard,
+    clocks: Clocks,
 }
 
 impl Simulation {
     fn new(seed: u64, faults: Faults) -> Simulation {
         let network = Network::new(seed, faults);
         let routes = router().build().expect("the routes do not conflict");
-        let shared = Arc::new(Shared::new(routes, rules(), limits(), 1, 0));
+        let mut shared = Shared::new(routes, workers::rules(), limits(), 1, 0);
+        shared.clock = workers::now;
+        let shared = Arc::new(shared);
+        let clocks = Clocks::new(&network, seed);
         let port = network.port(&shard::port_config(&limits()));
         let listener = Listener::simulated(address());
         let shard = Shard::new(port, Some(listener), false, shared.clone(), 0);
-        Simulation { network, shared, shard: shard.expect("a simulated port listens") }
+        Simulation { network, shared, shard: shard.expect("a simulated port listens"), clocks }
     }
 
-    fn turn(&mut self) {
-        self.shard.turn().expect("a simulated port does not fail");
+    fn turn(&mut self) -> Option<Drained> {
+        let turn = self.clocks.during(|| self.shard.turn());
+        turn.expect("a simulated port does not fail")
+    }
+
+    fn run_one(&mut self) -> bool {
+        self.clocks.during(|| self.shared.pool.run_one(&self.shared))
     }
 
     /// Drains the server and asserts that nothing of it is left.
     fn end(mut self) {
         self.shared.start_drain(Duration::from_secs(30));
         let mut turns = 0..MAX_TURNS;
-        while self.shard.turn().expect("a simulated port does not fail").is_none() {
-            while self.shared.pool.run_one(&self.shared) {}
+        while self.turn().is_none() {
+            while self.run_one() {}
             assert!(turns.next().is_some(), "draining does not end");
         }
         assert_eq!(self.shared.admission.total(), 0, "connections");
@@ -194,7 +203,7 @@ fn reference(stream: &[u8]) -> Vec<u8> {
             }
         }
         simulation.turn();
-        simulation.shared.pool.run_one(&simulation.shared);
+        simulation.run_one();
         received.append(&mut peer.receive());
         if peer.at_end() {
             simulation.end();
@@ -266,7 +275,10 @@ impl Client {
         let behaviour =
             rng.choice([Honest, Honest, Honest, LateReader, Vanishes, Truncates, Slow, Silent]);
         let behaviour = behaviour.expect("the list is not empty");
-        let stream: Vec<u8> = (0..rng.usize(1..6)).flat_map(|_| some_request(rng)).collect();
+        let stream: Vec<u8> = match rng.u8(0..4) {
+            0 => workers::many_measured(rng),
+            _ => (0..rng.usize(1..6)).flat_map(|_| some_request(rng)).collect(),
+        };
         let will_send = match behaviour {
             Vanishes | Truncates => rng.usize(0..stream.len()),
             Silent => 0,
@@ -407,7 +419,7 @@ fn is_timed_out(received: &[u8], expected: &[u8]) -> bool {
 /// A request of any kind that the server knows, and some that it refuses.
 fn some_request(rng: &mut Rng) -> Vec<u8> {
     let n = rng.u16(..);
-    let mode = if rng.bool() { "inline" } else { "pooled" };
+    let mode = rng.choice(["inline", "pooled", "adaptive", "adaptive"]).expect("not empty");
     let fields: String = (0..rng.usize(0..6))
         .map(|i| format!("x-{i}: {}\r\n", "v".repeat(rng.usize(0..80))))
         .collect();
@@ -481,15 +493,14 @@ fn run(seed: u64) -> u64 {
     let network = simulation.network.clone();
     let mut clients: Vec<Client> =
         (0..rng.usize(1..8)).map(|_| Client::new(&mut rng, &network)).collect();
+    let mut workers = Workers::default();
     let mut turns = 0..MAX_TURNS;
     while clients.iter().any(|client| client.peer.is_some()) {
         assert!(turns.next().is_some(), "the clients are never done: {clients:?}");
         for client in &mut clients {
             client.act(&mut rng, &network);
         }
-        if rng.bool() {
-            simulation.shared.pool.run_one(&simulation.shared);
-        }
+        workers.act(&mut rng, &mut simulation);
         if simulation.shared.pool.queued() > 0 {
             network.wake_at(network.now() + Duration::from_millis(rng.u64(1..20)));
         }
@@ -497,6 +508,8 @@ fn run(seed: u64) -> u64 {
     }
     let hash = network.trace_hash();
     clients.iter().for_each(|client| client.check(&faults));
+    workers.hand_in_all(&mut rng, &simulation.shared);
+    workers::check(&simulation);
     simulation.end();
     hash
 }
@@ -516,6 +529,9 @@ fn quarter(number: u64) {
             eprintln!("WHARF_SEED={seed} replays this");
             std::panic::resume_unwind(panic);
         }
+    }
+    if setting("WHARF_SEED").is_none() && setting("WHARF_SEEDS").is_none() {
+        workers::check_that_dispatch_changed();
     }
 }
 

@@ -80,7 +80,7 @@ fn serve(backend: Backend, inline_budget: Duration) -> Option<ServerHandle> {
         .route("/pooled/{id}", get(look_at_everything).pooled())
         .route("/pooled/{id}", post(look_at_everything).pooled())
         .get("/adaptive/{id}", look_at_everything);
-    let server = Server::bind("127.0.0.1:0").unwrap().backend(backend).shards(1);
+    let server = Server::bind("127.0.0.1:0").expect("loopback is there").backend(backend).shards(1);
     match server.limits(Limits { inline_budget, ..Limits::default() }).start(router) {
         Ok(server) => Some(server),
         Err(error) => {
@@ -97,9 +97,9 @@ fn adaptive_mode(server: &ServerHandle) -> Mode {
 }
 
 fn count(server: &ServerHandle, request: &[u8], what: &str) {
-    let mut client = TcpStream::connect(server.local_address()).unwrap();
-    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    client.set_nodelay(true).unwrap();
+    let mut client = TcpStream::connect(server.local_address()).expect("it listens");
+    client.set_read_timeout(Some(Duration::from_secs(20))).expect("not zero");
+    client.set_nodelay(true).expect("a socket option");
     let mut buffer = vec![0; 4096];
     // Queues, tables and recycled blocks reach their sizes.
     exchange(&mut client, request, 2_000, &mut buffer);
