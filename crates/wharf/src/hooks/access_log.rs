@@ -9,7 +9,7 @@ use http::Version;
 use http::header;
 use wharf_http::Date;
 
-use super::{Hook, Refused, RequestId};
+use super::{Hook, Refused, RequestId, User};
 use crate::{Request, Response};
 
 /// Writes a line for each request once it is answered, refused ones included.
@@ -66,10 +66,6 @@ struct Writer {
 /// When a handler was begun.
 #[derive(Clone, Copy)]
 struct Began(Instant);
-
-/// Who a request is from, as a hook further in made out; written as the user's name.
-#[derive(Clone)]
-pub(crate) struct LoggedUser(pub(crate) String);
 
 impl AccessLog {
     /// The Common Log Format.
@@ -174,8 +170,7 @@ impl Entry<'_> {
     }
 
     fn user(&self) -> Option<&str> {
-        let user = self.request?.extensions().get::<LoggedUser>()?;
-        Some(&user.0)
+        self.request?.extensions().get().map(User::name)
     }
 
     fn classic(&self, is_combined: bool) -> String {

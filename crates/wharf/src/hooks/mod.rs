@@ -54,6 +54,8 @@
 //! ```
 
 mod access_log;
+#[cfg(feature = "auth")]
+mod auth;
 mod cors;
 mod request_id;
 mod security_headers;
@@ -64,6 +66,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 pub use access_log::AccessLog;
+#[cfg(feature = "auth")]
+pub use auth::{RequireBasicAuth, RequireBearer};
 pub use cors::Cors;
 pub use request_id::{RequestId, RequestIds};
 pub use security_headers::SecurityHeaders;
@@ -148,6 +152,23 @@ impl<'r> Refused<'r> {
     /// The address at the other end of the connection.
     pub fn peer(&self) -> SocketAddr {
         self.peer
+    }
+}
+
+/// Who a request is from, as a hook found out and attached to its
+/// [extensions](Request::extensions). The [access log](AccessLog) writes the name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct User(String);
+
+impl User {
+    /// A user of that name.
+    pub fn new(name: impl Into<String>) -> User {
+        User(name.into())
+    }
+
+    /// The user's name.
+    pub fn name(&self) -> &str {
+        &self.0
     }
 }
 

@@ -233,3 +233,63 @@ fn a_hook_that_is_set_up_wrongly_keeps_the_server_from_starting(backend: Backend
     let message = start(Router::new().hook(headers)).expect("refused");
     assert!(message.contains("a b"), "{message}");
 }
+
+mod auth {
+    use super::*;
+    use wharf::hooks::{RequireBasicAuth, RequireBearer, User};
+
+    on_every_backend!(only_known_users_pass, a_realm_that_cannot_be_is_refused);
+
+    fn only_known_users_pass(backend: Backend) {
+        let paper = Paper::default();
+        let routes = || {
+            let who = |request: &wharf::Request| {
+                request.extensions().get::<User>().map(|user| user.name().to_owned())
+            };
+            Router::new().get("/pooled", who).route("/inline", get(who).inline())
+        };
+        let tokens = [("aaa", "first"), ("bbb", "second")];
+        let router = Router::new()
+            .nest("/basic", routes().hook(RequireBasicAuth::users("r", [("me", "a:b"), ("x", "")])))
+            .nest("/bearer", routes().hook(RequireBearer::tokens("r", tokens)))
+            .hook(AccessLog::common(paper.clone()));
+        let server = serve(backend, router);
+        let mut client = Client::connect(&server);
+        let mut get = |path: &str, credentials: &str| {
+            let field = format!("authorization: {credentials}");
+            let answer = ask(&mut client, &format!("GET {path}"), &[&field]);
+            let challenge = answer.header("www-authenticate").unwrap_or_default().to_owned();
+            (answer.status, challenge, String::from_utf8(answer.body).unwrap())
+        };
+        let passes = |name: &str| (200, String::new(), name.to_owned());
+        for place in ["pooled", "inline"] {
+            let path = format!("/basic/{place}");
+            paper.take();
+            // me:a:b and x:
+            assert_eq!(get(&path, "Basic bWU6YTpi"), passes("me"));
+            assert!(paper.take().starts_with("127.0.0.1 - me ["));
+            assert_eq!(get(&path, "basic eDo="), passes("x"));
+            // me:a:c, me:, x:a:b, nothing, no base64, another scheme
+            for wrong in
+                ["Basic bWU6YTpj", "Basic bWU6", "Basic eDphOmI=", "Basic", "Basic %", "Bearer aaa"]
+            {
+                let (status, challenge, _) = get(&path, wrong);
+                assert_eq!(status, 401, "{wrong}");
+                assert_eq!(challenge, "Basic realm=\"r\", charset=\"UTF-8\"", "{wrong}");
+            }
+            let path = format!("/bearer/{place}");
+            assert_eq!(get(&path, "Bearer aaa"), passes("first"));
+            assert_eq!(get(&path, "Bearer bbb"), passes("second"));
+            let (status, challenge, _) = get(&path, "Bearer ccc");
+            assert_eq!((status, &*challenge), (401, "Bearer realm=\"r\", error=\"invalid_token\""));
+            let (status, challenge, _) = get(&path, "Basic bWU6YTpi");
+            assert_eq!((status, &*challenge), (401, "Bearer realm=\"r\""));
+        }
+    }
+
+    fn a_realm_that_cannot_be_is_refused(backend: Backend) {
+        let router = Router::new().hook(RequireBearer::check("a\"b", |_| None));
+        let server = Server::bind("127.0.0.1:0").expect("loopback is there").backend(backend);
+        assert!(server.shards(1).start(router).is_err_and(|error| error.is_configuration()));
+    }
+}
