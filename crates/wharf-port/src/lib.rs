@@ -37,6 +37,7 @@
 //! - **Time is the port's.** [`Port::now`] and [`Port::unix_time`] are the only clocks, so that a
 //!   simulated port can own both.
 
+mod folder;
 mod gather;
 mod lease;
 mod listener;
@@ -56,6 +57,7 @@ pub mod sim;
 #[cfg(target_os = "linux")]
 mod uring;
 
+pub use folder::{FileState, Folder, is_file_name, open_file};
 pub use gather::Gather;
 pub use lease::Lease;
 pub use listener::{Incoming, ListenOptions, Listener, descriptor_limit};
