@@ -86,7 +86,7 @@ pub fn evaluate_conditions<'a>(
     }
     let is_get = method == b"GET";
     let reads = is_get || method == b"HEAD";
-    let is_newer_than = |date: Once| Some(last_modified? > seconds(date.alone()?)?);
+    let is_newer_than = |date: Once| Some(last_modified? > http_date_seconds(date.alone()?)?);
 
     // Steps 1 and 2: If-Unmodified-Since counts only without If-Match.
     let fails = if matched.there {
@@ -127,14 +127,25 @@ fn same_state(
     if let Some(tag) = EntityTag::parse(value) {
         return current.is_some_and(|current| current.matches_strongly(&tag));
     }
-    let (Some(date), Some(last_modified)) = (seconds(value), last_modified) else { return false };
+    let (Some(date), Some(last_modified)) = (http_date_seconds(value), last_modified) else {
+        return false;
+    };
     // A second that has not passed yet may still bring another state of the same date (section
     // 8.8.2.2).
     date == last_modified && date < now
 }
 
-/// An HTTP date in seconds since the start of 1970 (RFC 9110 section 5.6.7, all three forms).
-fn seconds(value: &[u8]) -> Option<u64> {
+/// Reads an HTTP date, in any of the three forms of RFC 9110 section 5.6.7, as seconds since the
+/// start of 1970. None: it is none, or before that.
+///
+/// ```
+/// use wharf_http::http_date_seconds;
+///
+/// assert_eq!(http_date_seconds(b"Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+/// assert_eq!(http_date_seconds(b"yesterday"), None);
+/// ```
+#[must_use]
+pub fn http_date_seconds(value: &[u8]) -> Option<u64> {
     let date = httpdate::parse_http_date(std::str::from_utf8(value).ok()?).ok()?;
     date.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
 }

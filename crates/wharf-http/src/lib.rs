@@ -129,7 +129,7 @@ pub use chunked::{
     CHUNK_END, ChunkStep, ChunkedDecoder, ChunkedLimits, LAST_CHUNK, LAST_CHUNK_BEFORE_TRAILERS,
     encode_chunk, encode_chunk_head,
 };
-pub use conditional::{Condition, Validators, evaluate_conditions};
+pub use conditional::{Condition, Validators, evaluate_conditions, http_date_seconds};
 pub use cookie::cookies;
 pub use entity_tag::EntityTag;
 pub use media::{Media, negotiate};

@@ -181,8 +181,8 @@ pub(crate) enum Body {
 pub(crate) enum Parameter {
     /// As it stands in the path.
     Plain(Range<usize>),
-    /// It had escapes.
-    Decoded(Box<str>),
+    /// It had escapes: where it stands in the path, and what it means.
+    Decoded(Range<usize>, Box<str>),
 }
 
 impl Request {
@@ -276,8 +276,17 @@ impl Request {
         let position = self.names.as_ref()?.iter().position(|known| **known == *name)?;
         match self.parameters.get(position)? {
             Parameter::Plain(range) => self.path().get(range.clone()),
-            Parameter::Decoded(text) => Some(text),
+            Parameter::Decoded(_, text) => Some(text),
         }
+    }
+
+    /// A parameter of the route's path as it was sent, escapes and all.
+    #[cfg(feature = "files")]
+    pub(crate) fn raw_param(&self, name: &str) -> Option<&str> {
+        let position = self.names.as_ref()?.iter().position(|known| **known == *name)?;
+        let (Parameter::Plain(range) | Parameter::Decoded(range, _)) =
+            self.parameters.get(position)?;
+        self.path().get(range.clone())
     }
 
     /// The first field of that name, if its value is text. Names are compared without regard to
@@ -425,7 +434,7 @@ impl Request {
         let raw = &path[value.clone()];
         let parameter = if raw.contains(&b'%') {
             match percent_decode(raw).decode_utf8() {
-                Ok(text) => Parameter::Decoded(text.into_owned().into_boxed_str()),
+                Ok(text) => Parameter::Decoded(value, text.into_owned().into_boxed_str()),
                 Err(_) => return false,
             }
         } else {

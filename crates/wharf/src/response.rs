@@ -39,6 +39,8 @@ pub struct Response {
     wording: Wording,
     /// What the body tells, unless that is a line of text of Wharf's own.
     problem: Option<Problem>,
+    /// The request's conditions and ranges apply to it.
+    is_conditional: bool,
 }
 
 /// Who has worded the body of an answer.
@@ -113,6 +115,7 @@ impl Response {
             invalid: false,
             wording: Wording::Handlers,
             problem: None,
+            is_conditional: false,
         }
     }
 
@@ -264,6 +267,20 @@ impl Response {
             self.fields.push((name, value));
         }
         self
+    }
+
+    /// The same answer without the fields that the predicate names.
+    pub(crate) fn without(mut self, mut is_unwanted: impl FnMut(&HeaderName) -> bool) -> Response {
+        self.fields.retain(|(name, _)| !is_unwanted(name));
+        self
+    }
+
+    pub(crate) fn is_conditional(&self) -> bool {
+        self.is_conditional
+    }
+
+    pub(crate) fn set_conditional(&mut self) {
+        self.is_conditional = true;
     }
 
     pub(crate) fn has_field(&self, name: &HeaderName) -> bool {
@@ -473,7 +490,6 @@ impl Response {
     }
 
     /// The same answer with a body of pieces.
-    #[cfg_attr(not(test), expect(dead_code, reason = "files are answered with this next"))]
     pub(crate) fn parts(mut self, parts: VecDeque<Part>) -> Response {
         self.body = Body::Parts(parts);
         self.wording = Wording::Handlers;
@@ -546,6 +562,10 @@ impl Response {
         self
     }
 
+    pub(crate) fn take_body(&mut self) -> Body {
+        std::mem::replace(&mut self.body, Body::Whole(Bytes::new()))
+    }
+
     pub(crate) fn into_body(self) -> Body {
         self.body
     }
@@ -556,6 +576,14 @@ impl Response {
             Body::Whole(bytes) => Some(bytes.len() as u64),
             Body::Parts(parts) => Some(parts.iter().map(Part::len).sum()),
             Body::Stream(stream) => stream.length,
+        }
+    }
+
+    /// The body's length in bytes, if parts of it can be had without the rest.
+    pub(crate) fn divisible_len(&self) -> Option<u64> {
+        match &self.body {
+            Body::Whole(_) | Body::Parts(_) => self.body_len(),
+            Body::Stream(_) => None,
         }
     }
 }

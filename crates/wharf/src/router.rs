@@ -594,7 +594,7 @@ impl Target {
 
     /// A handler's panic is its own: the client gets a 500, nobody else notices.
     fn run(&self, request: &Request, counts: &Counts) -> Response {
-        let answer = catch_unwind(AssertUnwindSafe(|| (self.handler)(request)));
+        let answer = catch_unwind(AssertUnwindSafe(|| (self.handler)(request).selected(request)));
         answer.map_or_else(|panic| panicked(&self.name, panic, counts), Response::checked)
     }
 }
