@@ -111,6 +111,7 @@
 
 mod authority;
 mod chunked;
+mod coding;
 mod conditional;
 mod cookie;
 mod entity_tag;
@@ -129,6 +130,7 @@ pub use chunked::{
     CHUNK_END, ChunkStep, ChunkedDecoder, ChunkedLimits, LAST_CHUNK, LAST_CHUNK_BEFORE_TRAILERS,
     encode_chunk, encode_chunk_head,
 };
+pub use coding::coding_weight;
 pub use conditional::{Condition, Validators, evaluate_conditions, http_date_seconds};
 pub use cookie::cookies;
 pub use entity_tag::EntityTag;

@@ -115,7 +115,7 @@ fn range_of(member: &str) -> Option<(Media<'_>, u16)> {
 }
 
 /// A quality value (RFC 9110 section 12.4.2) in thousandths.
-fn thousandths(text: &str) -> Option<u16> {
+pub(crate) fn thousandths(text: &str) -> Option<u16> {
     let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
     if rest.len() > 3 || !rest.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -80,6 +80,7 @@
 //! - `basic-auth` (default): [`Request::basic_auth`]; by `base64`.
 //! - `cookies`: `Response::cookie`; by `cookie`. [`Request::cookie`] is always there.
 //! - `anyhow`: handlers may return `anyhow::Error`, and turn it into an [`Error`] with `?`.
+//! - `files` (default): [`Response::file`], [`Files`]; with `mime_guess`.
 //! - `signals` (default): [`Server::serve`] listens for Ctrl-C and SIGTERM.
 #![forbid(unsafe_code)]
 
@@ -92,6 +93,8 @@ mod cookies;
 mod credentials;
 mod dispatch;
 mod error;
+#[cfg(feature = "files")]
+mod files;
 pub mod hooks;
 mod hosts;
 mod into_response;
@@ -125,6 +128,8 @@ pub use cookie;
 pub use credentials::BasicAuth;
 pub use dispatch::{Dispatch, Mode, RouteStatistics};
 pub use error::Error;
+#[cfg(feature = "files")]
+pub use files::Files;
 pub use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header,
 };

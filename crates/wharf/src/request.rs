@@ -182,7 +182,11 @@ pub(crate) enum Parameter {
     /// As it stands in the path.
     Plain(Range<usize>),
     /// It had escapes: where it stands in the path, and what it means.
-    Decoded(Range<usize>, Box<str>),
+    Decoded(
+        #[cfg_attr(not(feature = "files"), expect(dead_code, reason = "files look there"))]
+        Range<usize>,
+        Box<str>,
+    ),
 }
 
 impl Request {

@@ -78,6 +78,8 @@ pub struct Route {
     name: Option<Cow<'static, str>>,
     /// It stands for a fallback that there is not.
     is_not_found: bool,
+    /// Its path ends in a slash that is a part of it, also when it is nested.
+    is_folder: bool,
 }
 
 /// What [`Router::routes`] tells of a route.
@@ -135,7 +137,15 @@ impl Route {
             hooks: Hooks::default(),
             name: None,
             is_not_found: false,
+            is_folder: false,
         }
+    }
+
+    /// Keeps the slash of its path where it is nested, and redirects the path without it there.
+    #[cfg(feature = "files")]
+    pub(crate) fn folder(mut self) -> Route {
+        self.is_folder = true;
+        self
     }
 
     /// A name for lists of [routes](Router::routes).
@@ -295,9 +305,17 @@ impl Router {
     pub fn nest(mut self, prefix: &str, router: Router) -> Router {
         let prefix = prefix.trim_end_matches('/');
         let (routes, fallbacks) = router.into_entries();
+        let is_folder = |entry: &&Entry| entry.path == "/" && entry.route.is_folder;
+        if !prefix.is_empty() {
+            self.routes.extend(routes.iter().filter(is_folder).map(|entry| {
+                let mut route = get(to_folder);
+                route.hooks = entry.route.hooks.clone();
+                Entry { host: entry.host.clone(), path: prefix.to_owned(), route }
+            }));
+        }
         let under = |mut entry: Entry| {
             entry.path = match entry.path.as_str() {
-                "/" if !prefix.is_empty() => prefix.to_owned(),
+                "/" if !prefix.is_empty() && !entry.route.is_folder => prefix.to_owned(),
                 path => format!("{prefix}{path}"),
             };
             entry
@@ -609,6 +627,18 @@ fn panicked(route: &str, panic: Box<dyn Any + Send>, counts: &Counts) -> Respons
     tracing::error!("the handler of {route} panicked: {message}");
     counts.panics.fetch_add(1, Ordering::Relaxed);
     Response::message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n")
+}
+
+/// To the same path with a slash behind it, so that relative links of a page lead into the folder.
+///
+/// The location is relative, and begins with a dot: what the client has asked for cannot make it
+/// another host (`//host`) or another scheme (`a:b`).
+pub(crate) fn to_folder(request: &Request) -> Response {
+    let last = request.path().rsplit('/').next().unwrap_or_default();
+    let query = request.query_string();
+    let mark = if query.is_empty() { "" } else { "?" };
+    Response::new(StatusCode::MOVED_PERMANENTLY)
+        .header(header::LOCATION, format!("./{last}/{mark}{query}"))
 }
 
 fn not_found() -> Response {

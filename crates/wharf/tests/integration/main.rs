@@ -6,6 +6,7 @@
 mod clients;
 mod connections;
 mod dispatch;
+mod files;
 mod guestbook;
 mod hooks;
 mod limits;
