@@ -273,6 +273,11 @@ impl IntoResponse for Problem {
 /// }
 /// # let _ = (buy, ShopError::Database);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say what the client is told",
+    label = "for this to become a `wharf::Error`, it has to implement `wharf::ToProblem`",
+    note = "where the client is to be told nothing of it, `.map_err(wharf::Error::internal)` does"
+)]
 pub trait ToProblem: StdError + Send + Sync + 'static {
     /// What the client is told.
     fn to_problem(&self) -> Problem;

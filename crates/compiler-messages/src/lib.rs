@@ -1,0 +1,1 @@
+//! Nothing: the tests beside it hold the compiler's messages about Wharf to what they should say.
