@@ -118,6 +118,7 @@ mod signals;
 mod simulation;
 mod statistics;
 mod stream;
+mod sync;
 mod typed;
 #[cfg(test)]
 mod zero_copy;

@@ -72,7 +72,9 @@ pub struct Limits {
     /// Memory for received bytes that wait for a handler or are held by one, in bytes and per
     /// shard. When it is used up, receiving pauses. Default 32 MiB.
     pub receive_bytes: usize,
-    /// Requests that wait for a worker. Beyond it: 503 with Retry-After. Default 1,024.
+    /// Requests that wait for a worker. Beyond it: 503 with Retry-After. Default 1,024. Where
+    /// several routes run on workers, one has three quarters of the places at the most, so that the
+    /// others find some free.
     pub queued_requests: usize,
     /// What a call of an [adaptive](crate::Route::adaptive) route may take to be run on the I/O
     /// thread, where it saves the way to a worker and back. Default 50 µs.
@@ -80,8 +82,11 @@ pub struct Limits {
     /// Bytes of a request's body that wait for the reader of a [streaming](crate::Route::streaming)
     /// route. Beyond it, receiving pauses. Default 64 KiB.
     pub stream_bytes: usize,
-    /// Threads of the worker pool, which start when needed and end when idle. Default 256.
+    /// Threads of the worker pool, which start when needed and end when idle. Default 256. One route
+    /// has three quarters of them at the most; see [`Route::concurrency`](crate::Route::concurrency).
     pub workers: usize,
+    /// How long a worker waits for something to do before its thread ends. Default 10 s.
+    pub worker_idle_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -108,6 +113,7 @@ impl Default for Limits {
             inline_budget: Duration::from_micros(50),
             stream_bytes: 64 * 1024,
             workers: 256,
+            worker_idle_timeout: Duration::from_secs(10),
         }
     }
 }

@@ -1,15 +1,14 @@
 //! What reaches a shard from other threads: answered requests, notices of bodies that flow, and
 //! handed-over connections.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crossbeam_queue::ArrayQueue;
 use wharf_port::{Incoming, Waker};
 
 use crate::Request;
 use crate::shared::Shared;
+use crate::sync::{Arc, ArrayQueue, AtomicBool, Mutex, OnceLock, Ordering, PoisonError};
 
 /// Which request of which connection a body belongs to: its other end has something to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +40,12 @@ impl fmt::Debug for Address {
 }
 
 pub(crate) struct Mailbox {
-    /// Room for every request that can be with a worker at one time.
+    /// Answers, as long as there is room.
     answers: ArrayQueue<Box<Request>>,
+    /// Answers beyond that: workers may answer faster than a busy shard takes a turn.
+    more: Mutex<VecDeque<Box<Request>>>,
+    /// `more` is not empty. Changes under its lock.
+    has_more: AtomicBool,
     /// Connections that another shard accepted. Touched once a connection.
     incoming: Mutex<Vec<Incoming>>,
     /// At most a few for each body that flows.
@@ -56,6 +59,8 @@ impl Mailbox {
     pub(crate) fn new(answers: usize) -> Mailbox {
         Mailbox {
             answers: ArrayQueue::new(answers),
+            more: Mutex::new(VecDeque::new()),
+            has_more: AtomicBool::new(false),
             incoming: Mutex::new(Vec::new()),
             notices: Mutex::new(Vec::new()),
             has_notices: AtomicBool::new(false),
@@ -76,9 +81,12 @@ impl Mailbox {
 
     /// Brings an answered request back.
     pub(crate) fn answer(&self, request: Box<Request>) {
-        // There is room: requests with workers are bounded by the queue's length and the threads.
-        let full = self.answers.push(request).is_err();
-        debug_assert!(!full, "more answers than requests");
+        if let Err(request) = self.answers.push(request) {
+            let mut more = self.more.lock().unwrap_or_else(PoisonError::into_inner);
+            more.push_back(request);
+            // Relaxed: the wake comes after it, and the shard looks after the wake.
+            self.has_more.store(true, Ordering::Relaxed);
+        }
         self.wake();
     }
 
@@ -106,10 +114,40 @@ impl Mailbox {
     }
 
     pub(crate) fn next_answer(&self) -> Option<Box<Request>> {
-        self.answers.pop()
+        self.answers.pop().or_else(|| self.next_of_more())
+    }
+
+    fn next_of_more(&self) -> Option<Box<Request>> {
+        if !self.has_more.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut more = self.more.lock().unwrap_or_else(PoisonError::into_inner);
+        let request = more.pop_front();
+        self.has_more.store(!more.is_empty(), Ordering::Relaxed);
+        request
     }
 
     pub(crate) fn take_incoming(&self) -> Vec<Incoming> {
         std::mem::take(&mut *self.incoming.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_beyond_the_queue_come_too_and_once() {
+        let mailbox = Mailbox::new(2);
+        for round in 0..3 {
+            for stream in 0..5 {
+                let mut request = Box::new(Request::blank());
+                request.reply.stream = stream;
+                mailbox.answer(request);
+            }
+            let answers = std::iter::from_fn(|| mailbox.next_answer());
+            let streams: Vec<_> = answers.map(|request| request.reply.stream).collect();
+            assert_eq!(streams, [0, 1, 2, 3, 4], "round {round}");
+        }
     }
 }

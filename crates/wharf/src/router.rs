@@ -111,6 +111,8 @@ pub(crate) struct RouteOptions {
     pub(crate) body_bytes: Option<usize>,
     /// The handler runs before the body has come.
     pub(crate) streaming: bool,
+    /// None: the pool's share for one route.
+    pub(crate) concurrency: Option<usize>,
 }
 
 impl RouteOptions {
@@ -221,6 +223,28 @@ impl Route {
     /// [`Limits::body_bytes`](crate::Limits::body_bytes).
     pub fn body_limit(mut self, bytes: usize) -> Route {
         self.options.body_bytes = Some(bytes);
+        self
+    }
+
+    /// How many of the route's calls may be on workers at one time, at least 1: as many as the
+    /// database has connections, say. Further ones wait without a thread, up to
+    /// [`Limits::queued_requests`](crate::Limits::queued_requests). Calls on the I/O thread do not
+    /// count.
+    ///
+    /// Default: three quarters of [`Limits::workers`](crate::Limits::workers) (all but one of two
+    /// or three), so that a route whose calls all block leaves threads to the others; all, if there
+    /// is no other that runs on workers. A number given here replaces that share, so it may also
+    /// be more.
+    ///
+    /// ```
+    /// use wharf::{Router, get};
+    ///
+    /// // One report at a time, whatever the rest of the server does.
+    /// let router = Router::new().route("/report", get(|_| "long").pooled().concurrency(1));
+    /// # let _ = router;
+    /// ```
+    pub fn concurrency(mut self, calls: usize) -> Route {
+        self.options.concurrency = Some(calls);
         self
     }
 }
@@ -526,6 +550,12 @@ impl Router {
         built.hook_what_no_route_takes();
         built.hooks.check()?;
         built.targets.iter().try_for_each(|target| target.hooks.check())?;
+        if let Some(never) = built.targets.iter().find(|it| it.options.concurrency == Some(0)) {
+            return Err(Error::new(
+                Kind::Configuration,
+                format!("the concurrency of {} is 0: it could not run, give it 1", never.name),
+            ));
+        }
         Ok(built)
     }
 }
@@ -997,6 +1027,8 @@ mod tests {
         assert!(message.contains("GET /a is there twice"), "{message}");
         let message = refused(Router::new().get("a", |_| ""));
         assert!(message.contains("begin with '/'"), "{message}");
+        let message = refused(Router::new().route("/a", get(|_| "").concurrency(0)));
+        assert!(message.contains("the concurrency of GET /a is 0"), "{message}");
         let message = refused(Router::new().get("/{", |_| ""));
         assert!(message.contains("not a valid path"), "{message}");
     }

@@ -40,8 +40,8 @@ impl Shared {
         shards: usize,
         workers: usize,
     ) -> Shared {
-        // Every request with a worker has a place in its shard's mailbox: those in the queue, and
-        // the one that each thread has.
+        // As many as are with workers at one time; those that were answered since the shard last
+        // looked may be more.
         let answers = limits.queued_requests + workers.max(1);
         let dispatch = routes
             .targets()
@@ -49,10 +49,10 @@ impl Shared {
             .map(|target| RouteDispatch::new(target.options.dispatch(&rules), rules, shards))
             .collect();
         Shared {
+            pool: Pool::new(&limits, &routes, workers),
             routes,
             dispatch,
             admission: Admission::new(limits.connections, limits.connections_per_peer),
-            pool: Pool::new(limits.queued_requests, workers),
             mailboxes: (0..shards).map(|_| Mailbox::new(answers)).collect(),
             counts: Counts::default(),
             bodies: Budget::new(limits.bodies_bytes),

@@ -134,9 +134,10 @@ fn router() -> Router {
         .get("/close", |_| Response::text("bye").header("connection", "close"))
 }
 
-/// Few and small blocks, so that exhaustion is part of every run.
+/// Few and small blocks, so that exhaustion is part of every run, and so few workers that requests
+/// of one route wait for each other.
 fn limits() -> Limits {
-    Limits { receive_bytes: 8 * shard::RECEIVE_BLOCK_BYTES, ..Limits::default() }
+    Limits { receive_bytes: 8 * shard::RECEIVE_BLOCK_BYTES, workers: 2, ..Limits::default() }
 }
 
 /// A server without threads: the test takes the turns, of the shard and of its workers.

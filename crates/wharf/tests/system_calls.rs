@@ -19,7 +19,9 @@ fn server() {
     if std::env::var_os(CHILD).is_none() {
         return;
     }
-    let router = Router::new().route("/", get(|_| "Hello, World!").inline());
+    let router = Router::new()
+        .route("/inline", get(|_| "Hello, World!").inline())
+        .route("/pooled", get(|_| "Hello, World!").pooled());
     let server = Server::bind("127.0.0.1:0").unwrap().backend(Backend::Uring).shards(1);
     let server = match server.start(router) {
         Ok(server) => server,
@@ -53,9 +55,22 @@ fn start(summary: &std::path::Path) -> Option<Child> {
 
 #[test]
 fn a_busy_server_makes_few_system_calls_a_request() {
+    let Some((per_request, summary)) = calls_a_request("/inline") else { return };
+    assert!(per_request < 0.5, "{per_request} system calls a request\n{summary}");
+}
+
+#[test]
+fn workers_add_few_system_calls() {
+    let Some((per_request, summary)) = calls_a_request("/pooled") else { return };
+    assert!(per_request < 2.5, "{per_request} system calls a request\n{summary}");
+}
+
+/// How many system calls a server made for each of many requests for `path`, and strace's list of
+/// them. None: that cannot be found out here.
+fn calls_a_request(path: &str) -> Option<(f64, String)> {
     let folder = tempfile::tempdir().unwrap();
     let summary = folder.path().join("summary");
-    let Some(mut child) = start(&summary) else { return };
+    let mut child = start(&summary)?;
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let address = loop {
         let line = lines.next().expect("the server says its address").unwrap();
@@ -66,9 +81,11 @@ fn a_busy_server_makes_few_system_calls_a_request() {
         if let Some((_, reason)) = line.split_once("refused ") {
             assert!(std::env::var_os("WHARF_REQUIRE_URING").is_none(), "{reason}");
             child.wait().unwrap();
-            return println!("not run: {reason}");
+            println!("not run: {reason}");
+            return None;
         }
     };
+    let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
     let mut clients: Vec<TcpStream> = (0..CONNECTIONS)
         .map(|_| {
             let client = TcpStream::connect(&*address).unwrap();
@@ -78,7 +95,7 @@ fn a_busy_server_makes_few_system_calls_a_request() {
         .collect();
     for _ in 0..ROUNDS {
         for client in &mut clients {
-            client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+            client.write_all(request.as_bytes()).unwrap();
         }
         for client in &mut clients {
             let mut answer = [0; 1024];
@@ -95,6 +112,6 @@ fn a_busy_server_makes_few_system_calls_a_request() {
     // "100.00    0.123456           7     17523        12 total": calls is the fourth column.
     let calls: f64 = total.split_whitespace().nth(3).unwrap().parse().unwrap();
     let per_request = calls / (CONNECTIONS * ROUNDS) as f64;
-    println!("{per_request:.3} system calls a request");
-    assert!(per_request < 0.5, "{per_request} system calls a request\n{summary}");
+    println!("{per_request:.3} system calls a request for {path}");
+    Some((per_request, summary))
 }

@@ -84,10 +84,10 @@ impl Context {
 
     /// Tries again what the pool had no room for.
     pub(super) fn submit_deferred(&mut self) {
-        while let Some(request) = self.deferred.pop_front() {
-            if let Err(request) = self.shared.pool.submit(&self.shared, request) {
-                return self.deferred.push_front(request);
-            }
+        // Each of them, since one route's places may be full and another's not.
+        for _ in 0..self.deferred.len() {
+            let Some(request) = self.deferred.pop_front() else { return };
+            self.submit(request);
         }
     }
 
