@@ -63,7 +63,7 @@ pub use lease::Lease;
 pub use listener::{Incoming, ListenOptions, Listener, descriptor_limit};
 pub use port::{
     Backend, Choice, Completion, Config, Counters, Event, Failure, FileRange, Operation, Port,
-    Socket, Token,
+    Socket, Token, direct_sockets_max,
 };
 pub use processor::ProcessorWait;
 #[cfg(feature = "signals")]

@@ -178,6 +178,12 @@ pub struct Config {
     /// Accepts in flight at once for each listener, where the system takes a connection's socket
     /// beforehand, as Windows does. Default 32.
     pub accepts: usize,
+    /// Sockets that take a descriptor of the process each. Further connections go into a table of
+    /// the port's own, where the system has one (io_uring's direct descriptors), as far as
+    /// [`direct_sockets`](Config::direct_sockets) go. Default: no bound.
+    pub plain_sockets: usize,
+    /// Length of that table; at most the process's limit of descriptors. Default 0.
+    pub direct_sockets: u32,
 }
 
 impl Default for Config {
@@ -188,6 +194,8 @@ impl Default for Config {
             receive_blocks_max: 4096,
             submissions: 1024,
             accepts: 32,
+            plain_sockets: usize::MAX,
+            direct_sockets: 0,
         }
     }
 }
@@ -480,6 +488,23 @@ impl fmt::Debug for Port {
         f.debug_struct("Port").field("backend", &self.backend()).finish_non_exhaustive()
     }
 }
+
+/// How many sockets a port can hold that take no descriptor of the process: what
+/// [`Config::direct_sockets`] may be. 0 where the system has no such thing, or forbids it.
+pub fn direct_sockets_max(choice: Choice) -> u32 {
+    #[cfg(target_os = "linux")]
+    if matches!(choice, Choice::Auto | Choice::Only(Backend::Uring)) && crate::uring::has_table() {
+        // The kernel bounds each ring's table by the limit of descriptors.
+        let limit = crate::descriptor_limit().unwrap_or(TABLE_MAX);
+        return limit.min(TABLE_MAX) as u32;
+    }
+    let _ = choice;
+    0
+}
+
+/// What the kernel bounds a ring's table by at the most (IORING_MAX_FIXED_FILES).
+#[cfg(target_os = "linux")]
+const TABLE_MAX: u64 = 1 << 20;
 
 /// The address of a socket that has one; sockets of other families are not accepted here.
 pub(crate) fn peer_of(address: socket2::SockAddr) -> io::Result<SocketAddr> {

@@ -60,7 +60,8 @@ pub struct Limits {
     /// peer gets to read that answer (RFC 9112 section 9.6). Default 2 s.
     pub linger_timeout: Duration,
     /// Connections at one time. Beyond it, accepting pauses until one is closed. Default 20,000,
-    /// or what the process's limit of descriptors leaves room for, if that is less.
+    /// or what there is room for, if that is less: the process's limit of descriptors, and with
+    /// io_uring (Linux 6.8) as many once more for each shard, since it holds connections without.
     pub connections: usize,
     /// Connections at one time from one peer address (of an IPv6 address the first 64 bits).
     /// Beyond it, a new one is closed. Default 10,000: lower it unless clients come through a

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use wharf_port::{Choice, ListenOptions, Listener, Port};
+use wharf_port::{Choice, Config, ListenOptions, Listener, Port};
 
 use crate::dispatch::{Dispatch, RouteStatistics, Rules};
 use crate::error::{Error, Kind};
@@ -173,12 +173,12 @@ impl Server {
         let choice = self.choice()?;
         let mut limits = self.limits;
         limits.check()?;
-        limits.connections = limits.connections.min(descriptors_allow());
         let routes = router.build()?;
         let count = self.shards.unwrap_or_else(default_shards);
         if count == 0 {
             return Err(Error::new(Kind::Configuration, "a server needs at least one shard"));
         }
+        let config = make_room(&mut limits, choice, count);
         let listeners =
             self.listener.spread(count).map_err(|error| cannot_listen(address, error))?;
         let hands_over = listeners.len() < count;
@@ -191,10 +191,13 @@ impl Server {
         for number in 0..count {
             let listener = listeners.next();
             let shared = handle.shared.clone();
-            let started = started.clone();
+            let (config, started) = (config.clone(), started.clone());
             let shard = thread::Builder::new()
                 .name(format!("wharf-shard-{number}"))
-                .spawn(move || run_shard(number, choice, listener, hands_over, shared, &started))
+                .spawn(move || {
+                    let port = Port::open(choice, &config);
+                    run_shard(number, port, listener, hands_over, shared, &started)
+                })
                 .map_err(|error| system("a thread could not be started", error))?;
             handle.shards.push(shard);
         }
@@ -248,14 +251,14 @@ impl Server {
 
 fn run_shard(
     number: usize,
-    choice: Choice,
+    port: io::Result<Port>,
     listener: Option<Listener>,
     hands_over: bool,
     shared: Arc<Shared>,
     started: &mpsc::Sender<io::Result<String>>,
 ) -> Option<Drained> {
     let accepts_for_all = hands_over && number == 0;
-    let opened = Port::open(choice, &shard::port_config(&shared.limits)).and_then(|port| {
+    let opened = port.and_then(|port| {
         let line = match port.fallback_reason() {
             Some(reason) => format!("{} ({reason})", port.backend()),
             None => port.backend().to_string(),
@@ -366,6 +369,21 @@ impl fmt::Debug for ServerHandle {
 
 fn default_shards() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Bounds the connections by what there is room for: the process's descriptors, and beyond these
+/// what the ports can hold without. Returns how the ports are to be set up for it.
+fn make_room(limits: &mut Limits, choice: Choice, shards: usize) -> Config {
+    let descriptors = descriptors_allow();
+    let mut config = shard::port_config(limits);
+    if limits.connections > descriptors {
+        config.direct_sockets = wharf_port::direct_sockets_max(choice);
+        // Its own share for each shard, the listener's included.
+        config.plain_sockets = descriptors / shards + 1;
+        let direct = (config.direct_sockets as usize).saturating_mul(shards);
+        limits.connections = limits.connections.min(descriptors.saturating_add(direct));
+    }
+    config
 }
 
 /// Connections that there are descriptors for.

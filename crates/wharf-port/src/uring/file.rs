@@ -23,9 +23,10 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use io_uring::opcode;
-use io_uring::types::Fd;
+use io_uring::types::{Fd, Fixed};
 use slotmap::Key;
 
+use super::descriptors::Descriptor;
 use super::{Kind, RETRY_DELAY, State, Uring};
 use crate::{Completion, Event, Failure, FileRange, Operation};
 
@@ -42,11 +43,13 @@ pub(super) struct FileSend {
     pub(super) range: FileRange,
     /// Some while it is being filled.
     pipe: Option<Pipe>,
+    /// The socket is about to get a descriptor.
+    installing: bool,
 }
 
 impl FileSend {
     pub(super) fn new(range: FileRange) -> FileSend {
-        FileSend { range, pipe: None }
+        FileSend { range, pipe: None, installing: false }
     }
 }
 
@@ -136,6 +139,18 @@ impl Uring {
             return;
         };
         let entry = &mut self.sockets[socket];
+        let fd = match &entry.fd {
+            Descriptor::Plain(fd) => fd,
+            Descriptor::Direct(slot) => {
+                operation.state = State::Armed;
+                send.installing = true;
+                // Close-on-exec by default.
+                let install = opcode::FixedFdInstall::new(Fixed(*slot), 0).build();
+                // SAFETY: it refers to no memory.
+                unsafe { self.ring.push(&install.user_data(key.data().as_ffi())) };
+                return;
+            }
+        };
         let range = &send.range;
         let offset = i64::try_from(range.offset).unwrap_or(i64::MAX);
         let left = range.length.min((i64::MAX - offset) as u64);
@@ -144,14 +159,14 @@ impl Uring {
             return self.end_file(key, 0, completions);
         }
         if !entry.full && self.pipes.may_be_cached(&range.file, offset, left.min(CACHED_BYTES)) {
-            match send_cached(&entry.fd, &range.file, offset, left.min(CACHED_BYTES) as usize) {
+            match send_cached(fd, &range.file, offset, left.min(CACHED_BYTES) as usize) {
                 Ok(sent) => return self.end_file(key, sent as u64, completions),
                 Err(error) if is_full(&error) => entry.full = true,
                 Err(error) => return self.fail(key, Failure::Io(error), completions),
             }
         }
         let submission = if entry.full {
-            opcode::PollAdd::new(Fd(entry.fd.as_raw_fd()), libc::POLLOUT as u32).build()
+            opcode::PollAdd::new(Fd(fd.as_raw_fd()), libc::POLLOUT as u32).build()
         } else if let Some(pipe) = self.pipes.take() {
             let length = left.min(u64::from(pipe.bytes)) as u32;
             let (file, writer) = (range.file.as_raw_fd(), pipe.writer.as_raw_fd());
@@ -180,6 +195,9 @@ impl Uring {
         let Some(operation) = self.operations.get_mut(key) else { return };
         let (socket, cancelled) = (operation.socket, operation.cancelled);
         let Kind::SendFile(send) = &mut operation.kind else { return };
+        if std::mem::take(&mut send.installing) {
+            return self.installed(key, result, completions);
+        }
         let pipe = send.pipe.take();
         let failure = match result {
             _ if cancelled => Some(Failure::Cancelled),
@@ -214,6 +232,27 @@ impl Uring {
         }
     }
 
+    /// The socket of a file send has a descriptor now, or there was none for it.
+    fn installed(&mut self, key: Operation, result: i32, completions: &mut Vec<Completion>) {
+        let Some(operation) = self.operations.get_mut(key) else { return };
+        if result >= 0 {
+            // SAFETY: the kernel just made this descriptor for us.
+            let fd = unsafe { OwnedFd::from_raw_fd(result) };
+            let entry = &mut self.sockets[operation.socket];
+            self.table.installed(&mut entry.fd, fd, &self.ring);
+        }
+        match -result {
+            _ if operation.cancelled => self.fail(key, Failure::Cancelled, completions),
+            libc::EMFILE | libc::ENFILE => {
+                operation.state = State::Parked;
+                self.parked_files.push_back(key);
+                self.retry_at.get_or_insert(self.now + RETRY_DELAY);
+            }
+            1.. => self.fail(key, super::wait::failure(result), completions),
+            _ => self.arm_file(key, completions),
+        }
+    }
+
     /// Moves a pipe's bytes to the socket, as many as it has room for.
     fn empty(
         &mut self,
@@ -224,7 +263,10 @@ impl Uring {
     ) {
         let Some(operation) = self.operations.get(key) else { return };
         let entry = &mut self.sockets[operation.socket];
-        match splice_now(&pipe.reader, &entry.fd, filled) {
+        let Descriptor::Plain(fd) = &entry.fd else {
+            unreachable!("a socket without a descriptor gets one before a pipe is filled for it");
+        };
+        match splice_now(&pipe.reader, fd, filled) {
             Ok(sent) => {
                 if sent == filled as usize {
                     self.pipes.give_back(pipe);

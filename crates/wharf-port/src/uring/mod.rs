@@ -3,8 +3,9 @@
 //! One ring a port, entered once a turn: the enter submits what was pushed, does the work that the
 //! kernel deferred for this thread, and sleeps. Accepts and receives repeat inside the kernel
 //! (multishot); what they receive into, the kernel chooses from a ring of blocks ([`blocks`]) when
-//! the bytes come. Plain descriptors are used, in blocking mode, since io_uring answers for a
-//! non-blocking socket that it would block instead of waiting.
+//! the bytes come. Sockets are in blocking mode, since io_uring answers for a non-blocking socket
+//! that it would block instead of waiting; beyond a number of them they have no descriptor
+//! ([`descriptors`]).
 //!
 //! Each operation is one entry of a table, and its key is the kernel's `user_data`. At any time an
 //! operation is either *armed*, one submission of it being in flight, or *parked* in one of the
@@ -27,6 +28,7 @@
 #![expect(clippy::vec_box, reason = "messages are recycled with their boxes")]
 
 mod blocks;
+mod descriptors;
 mod file;
 mod ring;
 #[cfg(test)]
@@ -39,12 +41,13 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use io_uring::types::{CancelBuilder, Fd};
+use io_uring::types::{CancelBuilder, Fd, Fixed};
 use io_uring::{opcode, squeue};
 use slotmap::{Key, SlotMap};
 use socket2::SockRef;
 
 use self::blocks::Blocks;
+use self::descriptors::{Descriptor, Table};
 use self::file::{FileSend, Pipes};
 use self::ring::Ring;
 use crate::listener::{IncomingOrigin, ListenerOrigin};
@@ -72,6 +75,7 @@ pub(crate) struct Uring {
     ring: Ring,
     blocks: Blocks,
     sockets: SlotMap<Socket, Entry>,
+    table: Table,
     operations: SlotMap<Operation, InFlight>,
     /// Completions that needed no wait, for the next wait to deliver.
     queued: Vec<Completion>,
@@ -97,7 +101,7 @@ pub(crate) struct Uring {
 
 /// A socket. An idle connection is one of these and one armed receive.
 struct Entry {
-    fd: OwnedFd,
+    fd: Descriptor,
     /// The operation of the receive kind in flight, or the accept.
     receiving: Option<Operation>,
     /// The operation of the send kind in flight.
@@ -137,11 +141,13 @@ enum Kind {
         message: Option<Box<Message>>,
     },
     SendFile(Box<FileSend>),
-    /// Never in the kernel's hands: it is done when it is asked for.
+    /// Of a socket with a descriptor it is done when it is asked for, else the kernel has it.
     ShutDown,
-    /// Never in the kernel's hands: it waits for the socket's other operations.
+    /// Waits for the socket's other operations.
     Close {
         reset: bool,
+        /// The kernel is setting up the reset of a socket without a descriptor.
+        preparing: bool,
     },
 }
 
@@ -171,6 +177,16 @@ impl Message {
     }
 }
 
+/// Whether this backend may be used here, and can hold sockets without descriptors.
+pub(crate) fn has_table() -> bool {
+    Ring::open(0).is_ok_and(|ring| supports_table(&ring))
+}
+
+/// Linux 6.8. Without this operation a socket in the table could not be sent a file.
+fn supports_table(ring: &Ring) -> bool {
+    ring.supports(opcode::FixedFdInstall::CODE)
+}
+
 impl Uring {
     /// Opens a port on this thread, or says what was refused.
     pub(crate) fn open(config: &Config) -> io::Result<Uring> {
@@ -183,11 +199,15 @@ impl Uring {
         // SAFETY: the descriptor was just made and nobody else has it.
         let eventfd = Arc::new(unsafe { OwnedFd::from_raw_fd(eventfd) });
         let blocks = Blocks::open(&ring, config)?;
+        let has_table = config.direct_sockets > 0 && supports_table(&ring);
+        let slots = if has_table { config.direct_sockets } else { 0 };
+        let table = Table::new(slots, config.plain_sockets);
         let kicked = eventfd.clone();
         let mut uring = Uring {
             ring,
             blocks,
             sockets: SlotMap::with_key(),
+            table,
             operations: SlotMap::with_key(),
             queued: Vec::new(),
             parked_receives: VecDeque::new(),
@@ -233,7 +253,7 @@ impl Uring {
     fn arm(&mut self, key: Operation) {
         let Some(operation) = self.operations.get_mut(key) else { return };
         operation.state = State::Armed;
-        let fd = Fd(self.sockets[operation.socket].fd.as_raw_fd());
+        let (fd, flags) = self.sockets[operation.socket].fd.target();
         let entry = match &mut operation.kind {
             Kind::Accept => opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build(),
             Kind::Receive => opcode::RecvMulti::new(fd, blocks::GROUP).build(),
@@ -248,7 +268,7 @@ impl Uring {
         };
         // SAFETY: the operation owns what its entry points at, the block, the gather and the
         // message, all behind boxes, and stays in the table until its final completion.
-        unsafe { self.ring.push(&entry.user_data(key.data().as_ffi())) };
+        unsafe { self.ring.push(&entry.flags(flags).user_data(key.data().as_ffi())) };
     }
 
     /// Asks the kernel to end an operation that is armed.
@@ -300,7 +320,8 @@ impl Uring {
                 Event::Sent { gather, result: Err(failure) }
             }
             Kind::SendFile(send) => Event::FileSent { range: send.range, result: Err(failure) },
-            Kind::ShutDown | Kind::Close { .. } => unreachable!("neither is submitted"),
+            Kind::ShutDown => Event::ShutDown(Err(failure)),
+            Kind::Close { .. } => unreachable!("a close cannot fail"),
         };
         completions.push(Completion { token: operation.token, event });
         if closing {
@@ -315,17 +336,23 @@ impl Uring {
         if entry.receiving.is_some() || entry.sending.is_some() {
             return;
         }
-        let Some(close) = entry.closing.and_then(|close| self.operations.remove(close)) else {
+        let Some(closing) = entry.closing else { return };
+        let is_preparing = self
+            .operations
+            .get(closing)
+            .is_none_or(|close| matches!(close.kind, Kind::Close { preparing: true, .. }));
+        if is_preparing {
             return;
-        };
+        }
+        let Some(close) = self.operations.remove(closing) else { return };
         let Some(entry) = self.sockets.remove(socket) else { return };
-        if let Kind::Close { reset: true } = close.kind {
+        if let (Kind::Close { reset: true, .. }, Descriptor::Plain(fd)) = (&close.kind, &entry.fd) {
             // It fails only for a connection that has been reset already.
-            let _ = SockRef::from(&entry.fd).set_linger(Some(Duration::ZERO));
+            let _ = SockRef::from(fd).set_linger(Some(Duration::ZERO));
         }
         // A direct call: the ring would save this one switch into the kernel, and cost a further
         // completion and a turn before the descriptor is free.
-        drop(entry);
+        self.table.close(entry.fd, &self.ring);
         completions.push(Completion { token: close.token, event: Event::Closed });
         if !self.parked_accepts.is_empty() || !self.parked_files.is_empty() {
             self.retry_at = Some(Time::ZERO);
@@ -372,6 +399,14 @@ fn send_entry(
     let message = message.get_or_insert_with(|| kept.pop().unwrap_or_else(Message::new));
     message.describe(gather);
     opcode::SendMsg::new(fd, &raw const message.header).flags(libc::MSG_NOSIGNAL as u32).build()
+}
+
+/// Has the close of a socket without a descriptor reset its connection.
+fn reset_on_close(slot: u32) -> squeue::Entry {
+    static AT_ONCE: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_LINGER as u32);
+    let length = size_of::<libc::linger>() as u32;
+    opcode::SetSockOpt::new(Fixed(slot), level, name, (&raw const AT_ONCE).cast(), length).build()
 }
 
 fn kick(eventfd: &OwnedFd) {
@@ -446,14 +481,16 @@ impl Implementation for Uring {
         let entry = open_socket(&mut self.sockets, socket);
         assert!(entry.sending.is_none(), "the socket sends already");
         let mut message = None;
-        let fd = Fd(entry.fd.as_raw_fd());
+        let (fd, flags) = entry.fd.target();
         let submission = send_entry(fd, &gather, &mut message, &mut self.messages);
         let in_flight = InFlight::new(token, socket, Kind::Send { gather, message });
         let operation = self.operations.insert(in_flight);
         entry.sending = Some(operation);
         // SAFETY: the operation owns the gather and the message, which stay where they are behind
         // their boxes, and it stays in the table until its final completion.
-        unsafe { self.ring.push(&submission.user_data(operation.data().as_ffi())) };
+        unsafe {
+            self.ring.push(&submission.flags(flags).user_data(operation.data().as_ffi()));
+        };
         operation
     }
 
@@ -470,7 +507,16 @@ impl Implementation for Uring {
         // A direct call that never waits. It is the last send of its connection, so a ring's entry
         // and completion would save nothing.
         let operation = self.begin_sending(socket, Kind::ShutDown, token);
-        let result = SockRef::from(&self.sockets[socket].fd).shutdown(std::net::Shutdown::Write);
+        let fd = match &self.sockets[socket].fd {
+            Descriptor::Plain(fd) => fd,
+            Descriptor::Direct(slot) => {
+                let shutdown = opcode::Shutdown::new(Fixed(*slot), libc::SHUT_WR).build();
+                // SAFETY: a shutdown refers to no memory.
+                unsafe { self.ring.push(&shutdown.user_data(operation.data().as_ffi())) };
+                return operation;
+            }
+        };
+        let result = SockRef::from(fd).shutdown(std::net::Shutdown::Write);
         let mut queued = std::mem::take(&mut self.queued);
         self.end(operation, Event::ShutDown(result.map_err(Failure::Io)), &mut queued);
         self.queued = queued;
@@ -478,11 +524,19 @@ impl Implementation for Uring {
     }
 
     fn close(&mut self, socket: Socket, reset: bool, token: Token) {
-        let close = InFlight::new(token, socket, Kind::Close { reset });
         let entry = open_socket(&mut self.sockets, socket);
-        entry.closing = Some(self.operations.insert(close));
+        let linger = match &entry.fd {
+            Descriptor::Direct(slot) if reset => Some(reset_on_close(*slot)),
+            _ => None,
+        };
+        let kind = Kind::Close { reset, preparing: linger.is_some() };
+        let close = self.operations.insert(InFlight::new(token, socket, kind));
+        entry.closing = Some(close);
         let joins = [entry.receiving, entry.sending];
-        if joins == [None, None] {
+        if let Some(linger) = linger {
+            // SAFETY: the value that is read is a constant of the program.
+            unsafe { self.ring.push(&linger.user_data(close.data().as_ffi())) };
+        } else if joins == [None, None] {
             let mut queued = std::mem::take(&mut self.queued);
             self.close_joined(socket, &mut queued);
             self.queued = queued;
@@ -532,6 +586,7 @@ impl Uring {
     fn insert(&mut self, socket: socket2::Socket) -> io::Result<Socket> {
         let fd = OwnedFd::from(socket);
         make_blocking(&fd)?;
+        let fd = self.table.place(fd, &self.ring);
         let entry = Entry { fd, receiving: None, sending: None, closing: None, full: false };
         Ok(self.sockets.insert(entry))
     }

@@ -82,6 +82,13 @@ impl Ring {
         }
     }
 
+    /// Whether the kernel knows an operation that this backend can do without.
+    pub(super) fn supports(&self, code: u8) -> bool {
+        let mut probe = Probe::new();
+        let probed = self.uring.submitter().register_probe(&mut probe);
+        probed.is_ok() && probe.is_supported(code)
+    }
+
     /// The ring as the registering calls want it.
     pub(super) fn registrar(&self) -> io_uring::Submitter<'_> {
         self.uring.submitter()

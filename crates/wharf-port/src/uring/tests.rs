@@ -368,7 +368,10 @@ fn large_file(only_pipes: bool) {
     rig.uring.pipes.only = only_pipes;
     let (file, bytes) = file(6 << 20);
     let (client, socket) = rig.connect();
-    SockRef::from(&rig.uring.sockets[socket].fd).set_send_buffer_size(100_000).unwrap();
+    let Descriptor::Plain(fd) = &rig.uring.sockets[socket].fd else {
+        panic!("it has a descriptor")
+    };
+    SockRef::from(fd).set_send_buffer_size(100_000).unwrap();
     let reader = slow_reader(client);
     let (start, end) = (1000, bytes.len() as u64);
     let mut range = FileRange { file, offset: start, length: end - start };
@@ -483,4 +486,47 @@ fn what_a_message_describes_is_what_remains() {
     message.describe(&parts);
     assert_eq!(message.slices.len(), SLICES_MAX);
     assert_eq!(message.slices[0].iov_len, 2);
+}
+
+/// Beyond the second socket, the listener being the first, none takes a descriptor; a slot is used
+/// again; and who is sent a file gets a descriptor for it.
+#[test]
+fn connections_beyond_a_number_take_no_descriptor() {
+    let config = Config { plain_sockets: 2, direct_sockets: 2, ..Config::default() };
+    let Some(mut rig) = Rig::new(&config) else { return };
+    let of = |rig: &Rig, socket: Socket| match &rig.uring.sockets[socket].fd {
+        Descriptor::Plain(_) => "plain",
+        Descriptor::Direct(0) => "slot 0",
+        Descriptor::Direct(1) => "slot 1",
+        Descriptor::Direct(_) => "beyond the table",
+    };
+    let mut connections: Vec<_> = (0..4).map(|_| rig.connect()).collect();
+    let places: Vec<_> = connections.iter().map(|(_, socket)| of(&rig, *socket)).collect();
+    assert_eq!(places, ["plain", "slot 0", "slot 1", "plain"], "a full table is no end");
+    for (client, socket) in &mut connections {
+        rig.uring.receive(*socket, Token(1));
+        client.write_all(b"ping").unwrap();
+        assert_eq!(&*rig.received(), b"ping");
+        rig.uring.send(*socket, gather(b"pong"), Token(2));
+        let Event::Sent { result: Ok(4), .. } = rig.next().event else { panic!("not sent") };
+        let mut answer = [0; 4];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"pong");
+    }
+    let (file, bytes) = file(100);
+    rig.uring.send_file(connections[1].1, FileRange { file, offset: 0, length: 100 }, Token(3));
+    let Event::FileSent { result: Ok(100), .. } = rig.next().event else { panic!("not sent") };
+    let mut answer = [0; 100];
+    connections[1].0.read_exact(&mut answer).unwrap();
+    assert_eq!(answer[..], bytes);
+    assert_eq!(of(&rig, connections[1].1), "plain");
+    connections.push(rig.connect());
+    assert_eq!(of(&rig, connections[4].1), "slot 0", "what was left is used again");
+    let sockets: Vec<_> = connections.iter().map(|(_, socket)| *socket).collect();
+    rig.close(&sockets, 4);
+    for (client, _) in &mut connections {
+        assert_eq!(client.read(&mut [0]).unwrap(), 0, "its last descriptor is closed");
+    }
+    rig.assert_idle();
+    assert_eq!(rig.uring.table.plain, 1, "the listener's");
 }

@@ -147,7 +147,13 @@ impl Uring {
             Kind::ReceiveInto(_) => self.received_into(key, result, completions),
             Kind::Accept => self.accepted(key, token, result, flags, completions),
             Kind::SendFile(_) => self.file_progressed(key, result, completions),
-            Kind::ShutDown | Kind::Close { .. } => debug_assert!(false, "not submitted"),
+            Kind::ShutDown => self.shut_down(key, result, completions),
+            Kind::Close { preparing, .. } => {
+                // Where the kernel cannot set it up, the connection is closed without a reset.
+                *preparing = false;
+                let socket = operation.socket;
+                self.close_joined(socket, completions);
+            }
         }
     }
 
@@ -277,6 +283,14 @@ impl Uring {
             libc::EINTR => self.fail(key, Failure::Cancelled, completions),
             // A stream takes at least one byte or fails.
             0 => self.fail(key, Failure::Io(io::ErrorKind::WriteZero.into()), completions),
+            _ => self.fail(key, failure(result), completions),
+        }
+    }
+
+    #[cold]
+    fn shut_down(&mut self, key: Operation, result: i32, completions: &mut Vec<Completion>) {
+        match result {
+            0.. => self.end(key, Event::ShutDown(Ok(())), completions),
             _ => self.fail(key, failure(result), completions),
         }
     }

@@ -33,6 +33,13 @@ macro_rules! on_every_backend {
                 crate::setup::run(wharf_port::Backend::Uring, (module_path!(), stringify!($name)), super::$name)
             })*
         }
+        /// Every connection in the ring's own table.
+        #[cfg(target_os = "linux")]
+        mod uring_direct {
+            $(#[test] fn $name() {
+                crate::setup::run_direct((module_path!(), stringify!($name)), super::$name)
+            })*
+        }
         #[cfg(unix)]
         mod readiness {
             $(#[test] fn $name() {
@@ -62,15 +69,30 @@ pub(crate) struct Setup {
     /// What the test's own chance begins with.
     pub(crate) seed: u64,
     test: Name,
+    /// Connections have no descriptors.
+    direct: bool,
 }
+
+/// Slots of a ring's own table.
+const DIRECT_SOCKETS: u32 = 4096;
 
 /// Runs a test, unless this machine forbids the backend; `WHARF_REQUIRE_URING` makes that a
 /// failure.
 pub(crate) fn run(backend: Backend, test: Name, body: fn(&Setup)) {
+    run_as(backend, test, false, body);
+}
+
+/// The same on io_uring without a descriptor for any connection.
+#[cfg(target_os = "linux")]
+pub(crate) fn run_direct(test: Name, body: fn(&Setup)) {
+    run_as(Backend::Uring, test, true, body);
+}
+
+fn run_as(backend: Backend, test: Name, direct: bool, body: fn(&Setup)) {
     allow_many_descriptors();
     if backend != Backend::Sim {
         return match Port::open(Choice::Only(backend), &Config::default()) {
-            Ok(_) => body(&Setup { backend, network: None, seed: 1, test }),
+            Ok(_) => body(&Setup { backend, network: None, seed: 1, test, direct }),
             Err(error) if env::var_os("WHARF_REQUIRE_URING").is_none() => {
                 println!("not run, for this machine has no {backend}: {error}");
             }
@@ -82,7 +104,7 @@ pub(crate) fn run(backend: Backend, test: Name, body: fn(&Setup)) {
         let faults = if seed == 0 { Faults::none() } else { Faults::default() };
         let network = Some(Network::new(seed, faults));
         let _told = TellSeed(seed);
-        body(&Setup { backend, network, seed, test });
+        body(&Setup { backend, network, seed, test, direct });
     }
 }
 
@@ -105,7 +127,7 @@ impl Setup {
     /// The same with another seed, and, if it is simulated, a network of that seed.
     pub(crate) fn reseeded(&self, seed: u64, faults: Faults) -> Setup {
         let network = self.network.as_ref().map(|_| Network::new(seed, faults));
-        Setup { backend: self.backend, network, seed, test: self.test }
+        Setup { backend: self.backend, network, seed, test: self.test, direct: self.direct }
     }
 
     pub(crate) fn rig(&self) -> Rig {
@@ -113,9 +135,14 @@ impl Setup {
     }
 
     pub(crate) fn rig_with(&self, config: &Config) -> Rig {
+        let mut config = config.clone();
+        if self.direct {
+            config.plain_sockets = 0;
+            config.direct_sockets = DIRECT_SOCKETS;
+        }
         let port = match &self.network {
-            Some(network) => network.port(config),
-            None => Port::open(Choice::Only(self.backend), config).expect("it opened before"),
+            Some(network) => network.port(&config),
+            None => Port::open(Choice::Only(self.backend), &config).expect("it opened before"),
         };
         Rig::new(port, self.network.clone())
     }
