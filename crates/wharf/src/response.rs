@@ -550,7 +550,7 @@ impl Response {
     }
 
     /// What is sent in place of an answer that cannot be.
-    pub(crate) fn checked(self) -> Response {
+    pub(crate) fn checked(mut self) -> Response {
         // Interim answers (RFC 9110 section 15.2) are Wharf's to send: one more answer follows them.
         let is_interim = self.status.is_informational() && !self.is_takeover();
         if is_interim {
@@ -558,6 +558,10 @@ impl Response {
         }
         if self.invalid || is_interim {
             return Response::new(StatusCode::INTERNAL_SERVER_ERROR);
+        }
+        if self.status == StatusCode::RESET_CONTENT {
+            // RFC 9110 section 15.3.6: no content, whatever the handler gave.
+            self = self.body(Bytes::new());
         }
         self
     }

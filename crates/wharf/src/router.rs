@@ -587,6 +587,8 @@ pub(crate) struct Routes {
     targets: Vec<Target>,
     /// The target for CONNECT.
     pub(crate) connect: Option<usize>,
+    /// Methods that some route has and RFC 9110 does not know.
+    own_methods: Vec<Method>,
     /// The outermost router's.
     hooks: Hooks,
 }
@@ -671,6 +673,26 @@ pub(crate) fn to_folder(request: &Request) -> Response {
         .header(header::LOCATION, format!("./{last}/{mark}{query}"))
 }
 
+/// Methods that any server is expected to know, TRACE and CONNECT aside: those nobody is to use
+/// here unless a route says so.
+fn is_standard(method: &Method) -> bool {
+    [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+    ]
+    .contains(method)
+}
+
+fn not_implemented() -> Response {
+    let message = "This server does not know the request's method.\n";
+    Response::message(StatusCode::NOT_IMPLEMENTED, message)
+}
+
 fn not_found() -> Response {
     Response::message(StatusCode::NOT_FOUND, "Not Found\n")
 }
@@ -712,7 +734,12 @@ impl Routes {
         }
         let index = self.targets.len();
         match &route.method {
-            Some(method) => endpoint.by_method.push((method.clone(), index)),
+            Some(method) => {
+                endpoint.by_method.push((method.clone(), index));
+                if !is_standard(method) {
+                    self.own_methods.push(method.clone());
+                }
+            }
             None => endpoint.any = Some(index),
         }
         endpoint.allow = endpoint.allowed();
@@ -803,6 +830,7 @@ impl Routes {
         let Ok(matched) = table.paths.at(path) else {
             return match table.fallback(path) {
                 Some(target) => Found::Target(target),
+                None if !self.knows(method) => Found::Answer(not_implemented()),
                 None => Found::Answer(not_found()),
             };
         };
@@ -812,8 +840,15 @@ impl Routes {
                 matched.params.iter().for_each(|(_, value)| each_parameter(value));
                 Found::Target(target)
             }
+            None if !self.knows(method) => Found::Answer(not_implemented()),
             None => Found::Answer(not_allowed(method, &endpoint.allow)),
         }
+    }
+
+    /// Whether a method is known at all. One that is not gets 501 wherever it is tried (RFC 9110
+    /// section 9.1).
+    fn knows(&self, method: &Method) -> bool {
+        is_standard(method) || self.own_methods.contains(method)
     }
 
     /// `OPTIONS *`: what the server as a whole can do (RFC 9110 section 9.3.7).
