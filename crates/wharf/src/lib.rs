@@ -88,6 +88,10 @@
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
+// The conformance suite's program is part of this crate's tests too, and names it as users do.
+#[cfg(test)]
+extern crate self as wharf;
+
 mod admission;
 mod cookies;
 mod credentials;

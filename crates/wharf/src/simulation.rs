@@ -6,6 +6,7 @@
 //! operation, no lease, no reserved byte. `WHARF_SEED=n` replays one seed, `WHARF_SEEDS=n` runs so
 //! many instead of 250 a test.
 
+mod exchanges;
 mod workers;
 
 use std::collections::VecDeque;
@@ -150,8 +151,12 @@ struct Simulation {
 
 impl Simulation {
     fn new(seed: u64, faults: Faults) -> Simulation {
+        Simulation::serving(router(), seed, faults)
+    }
+
+    fn serving(router: Router, seed: u64, faults: Faults) -> Simulation {
         let network = Network::new(seed, faults);
-        let routes = router().build().expect("the routes do not conflict");
+        let routes = router.build().expect("the routes do not conflict");
         let mut shared = Shared::new(routes, workers::rules(), limits(), 1, 0);
         shared.clock = workers::now;
         let shared = Arc::new(shared);

@@ -42,6 +42,12 @@ pub(crate) struct Requirement {
     pub(crate) words: String,
 }
 
+impl std::fmt::Display for Requirement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, {}: {}", self.section, self.level, self.words)
+    }
+}
+
 pub(crate) enum Step {
     Send(Vec<u8>),
     FinishSending,

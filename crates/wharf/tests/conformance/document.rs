@@ -94,8 +94,8 @@ fn build() -> String {
          Written by `{WRITE}=1 cargo test -p wharf --test conformance document` from\n\
          `crates/wharf/tests/conformance/requirements.txt` and the case files; `cargo test` fails\n\
          where it is stale.\n\n\
-         Every MUST, MUST NOT, SHOULD and SHOULD NOT of RFC 9110 and RFC 9112 that falls on an\n\
-         origin server, in our words: {} in all. {} are held by cases and tests, {program} are the\n\
+         What RFC 9110 and RFC 9112 require of an origin server by MUST, MUST NOT, SHOULD and\n\
+         SHOULD NOT, in our words: {} in all. {} are held by cases and tests, {program} are the\n\
          program's to keep, {exceptions} are deliberate exceptions.\n\n\
          There are {} cases of single messages, which `wharf-http` is held to, and {} of whole\n\
          exchanges, which every backend and the simulated port are held to, each sent whole, byte\n\
@@ -107,8 +107,11 @@ fn build() -> String {
         count("exchange:"),
     );
     for rfc in ["RFC 9110", "RFC 9112"] {
-        write!(out, "\n## {rfc}\n\n| section | level | requirement | held by |\n|---|---|---|---|\n")
-            .unwrap();
+        write!(
+            out,
+            "\n## {rfc}\n\n| section | level | requirement | held by |\n|---|---|---|---|\n"
+        )
+        .unwrap();
         for line in lines.iter().filter(|line| line.section.starts_with(rfc)) {
             let section = line.section.rsplit(' ').next().unwrap_or_default();
             let (number, level, words) = (line.number, line.level, line.words);

@@ -1,7 +1,7 @@
 //! Plays a case against a connection, whatever that is, and says what was not as it should be.
 
-use crate::answer::{self, Answer, Read};
-use crate::case::{Case, Expected, Step};
+use super::answer::{self, Answer, Read};
+use super::case::{Case, Expected, Step};
 
 /// A client's end of a connection.
 pub(crate) trait Wire {

@@ -56,7 +56,10 @@ fn every_case(backend: Backend) {
             let socket = Socket::connect(server.local_address()).expect("the server listens");
             match play(case, socket, cuts) {
                 Ok(transcript) => transcripts.push(transcript),
-                Err(what) => writeln!(wrong, "{} ({cuts:?}): {what}", case.name).unwrap(),
+                Err(what) => {
+                    let (name, requirement) = (&case.name, &case.requirement);
+                    writeln!(wrong, "{name} ({cuts:?}), {requirement}\n    {what}").unwrap();
+                }
             }
         }
         if transcripts.windows(2).any(|two| two[0] != two[1]) {

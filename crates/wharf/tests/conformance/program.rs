@@ -33,14 +33,15 @@ fn echo(request: &Request) -> Response {
 
 /// A body of one line: what the server takes the request to be.
 fn understood(request: &Request) -> String {
-    let sum = request.body().iter().fold(7u32, |sum, &byte| {
-        sum.wrapping_mul(31).wrapping_add(u32::from(byte))
-    });
+    let sum = request
+        .body()
+        .iter()
+        .fold(7u32, |sum, &byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
     format!(
         "{} {} query={} host={} body={}/{sum}",
         request.method(),
         request.path(),
-        request.query(),
+        request.query_string(),
         request.host().unwrap_or("none"),
         request.body().len(),
     )

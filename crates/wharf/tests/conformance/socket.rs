@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::exchange::Wire;
+use super::exchange::Wire;
 
 /// Longer than any server here takes, so that a case which hangs fails.
 const PATIENCE: Duration = Duration::from_secs(20);
