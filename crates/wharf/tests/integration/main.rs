@@ -6,6 +6,7 @@
 mod clients;
 mod connections;
 mod dispatch;
+mod examples;
 mod files;
 mod guestbook;
 mod hooks;
@@ -13,6 +14,7 @@ mod limits;
 mod load;
 mod messages;
 mod pool;
+mod programs;
 mod shipped_hooks;
 mod shutdown;
 mod streaming;

@@ -175,6 +175,16 @@ impl Client {
         String::from_utf8(line).expect("ASCII")
     }
 
+    /// A line of text without its LF or CRLF.
+    pub(crate) fn line_of_text(&mut self) -> String {
+        while !self.received.contains(&b'\n') {
+            assert!(self.receive(), "a line is cut off");
+        }
+        let end = self.received.iter().position(|&byte| byte == b'\n').unwrap_or_default();
+        let line: Vec<u8> = self.received.drain(..=end).collect();
+        String::from_utf8(line).expect("text").trim_end().to_owned()
+    }
+
     /// So many bytes of what comes.
     pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         while self.received.len() < count {

@@ -5,31 +5,17 @@ mod lifetime;
 mod page;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::programs;
 use crate::support::{Answer, Client, eventually};
-
-/// Longer than anything here takes, so that a test which hangs fails.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The example's program, which `cargo test` builds before it runs tests.
-fn program() -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
-    let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
-    let program =
-        profile.join("examples/guestbook").with_extension(std::env::consts::EXE_EXTENSION);
-    assert!(program.exists(), "build it: cargo build -p wharf --example guestbook");
-    program
-}
 
 /// A directory that is gone with the test.
 struct Directory(PathBuf);
@@ -67,33 +53,15 @@ impl Guestbook {
     fn open(data: &Path) -> Guestbook {
         let log = data.with_extension("log");
         let stderr = fs::File::options().create(true).append(true).open(&log);
-        let mut process = Command::new(program())
+        let mut process = Command::new(programs::example("guestbook"))
             .args(["--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .stdout(Stdio::piped())
             .stderr(stderr.expect("the test's directory can be written"))
             .spawn()
             .expect("the example starts");
-        let (sender, first_line) = mpsc::channel();
-        let mut stdout = BufReader::new(process.stdout.take().expect("it is piped"));
-        thread::spawn(move || {
-            let mut line = String::new();
-            let _ = stdout.read_line(&mut line);
-            let _ = sender.send(line);
-        });
-        let line = first_line.recv_timeout(PATIENCE).expect("it says that it listens");
-        let address = line.strip_prefix("listening on http://").and_then(|rest| {
-            let address: SocketAddr =
-                rest.strip_suffix('\n')?.trim_end_matches('\r').parse().ok()?;
-            (address.port() != 0).then_some(address)
-        });
-        match address {
-            Some(address) => Guestbook { process, address, log },
-            None => {
-                let _ = process.kill();
-                panic!("its first line is {line:?}");
-            }
-        }
+        let address = programs::listening(&mut process);
+        Guestbook { process, address, log }
     }
 
     fn client(&self) -> Client {
@@ -164,7 +132,7 @@ fn json(answer: &Answer) -> Value {
 
 /// Runs the program to its end.
 fn run(arguments: &[&str]) -> Output {
-    let mut process = Command::new(program())
+    let mut process = Command::new(programs::example("guestbook"))
         .args(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
