@@ -81,6 +81,8 @@
 //! - `cookies`: `Response::cookie`; by `cookie`. [`Request::cookie`] is always there.
 //! - `anyhow`: handlers may return `anyhow::Error`, and turn it into an [`Error`] with `?`.
 //! - `files` (default): [`Response::file`], [`Files`]; with `mime_guess`.
+//! - `auth`: the hooks [`RequireBasicAuth`](hooks) and `RequireBearer`.
+//! - `test`: `wharf::test`, to try routers without sockets.
 //! - `signals` (default): [`Server::serve`] listens for Ctrl-C and SIGTERM.
 #![forbid(unsafe_code)]
 
@@ -123,6 +125,8 @@ mod simulation;
 mod statistics;
 mod stream;
 mod sync;
+#[cfg(feature = "test")]
+pub mod test;
 mod typed;
 #[cfg(test)]
 mod zero_copy;

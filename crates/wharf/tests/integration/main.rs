@@ -3,6 +3,7 @@
 // Tests that are made by a macro are not seen as tests by the lint's own exception.
 #![allow(clippy::unwrap_used)]
 
+mod app;
 mod clients;
 mod connections;
 mod dispatch;
