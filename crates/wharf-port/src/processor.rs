@@ -17,13 +17,16 @@ pub struct ProcessorWait {
 
 impl ProcessorWait {
     /// Begins to count, or did so at most one tick ago (see [`Port::tick`](crate::Port::tick)): the
-    /// kernel is asked no more often than that, as that is not free.
-    pub fn begin(&mut self) {
+    /// kernel is asked no more often than that, as that is not free. Returns whether it was.
+    pub fn begin(&mut self) -> bool {
         let tick = crate::time::tick();
-        if self.tick != Some(tick) {
+        // Elsewhere there is nothing to ask for.
+        let asks = cfg!(target_os = "linux") && self.tick != Some(tick);
+        if asks {
             self.seen = waited();
             self.tick = Some(tick);
         }
+        asks
     }
 
     /// How long the thread has waited since, and up to one tick before.

@@ -268,7 +268,12 @@ impl RouteDispatch {
         self.is_promising.load(Ordering::Relaxed)
     }
 
-    /// Whether a run of calls that took so long looks like a stall of this route, if it matters.
+    /// Whether a run of inline calls that took so long speaks against the route, if it matters.
+    pub(crate) fn is_over_budget(&self, calls: u32, took: Duration) -> bool {
+        self.is_adaptive() && took > self.rules.budget.saturating_mul(calls)
+    }
+
+    /// Whether a call that took so long looks like a stall of this route, if it matters.
     pub(crate) fn is_stall(&self, took: Duration) -> bool {
         self.is_adaptive() && took > self.rules.stall()
     }

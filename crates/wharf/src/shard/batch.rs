@@ -10,8 +10,8 @@
 //! Linux a stall may hide between two ticks, a few milliseconds apart at the most; then the end of
 //! the batch shows it.
 //!
-//! What looks like a stall may be none of the handler's doing: on a busy machine the shard's thread
-//! waits for a processor itself. So that is asked for where it counts, and taken off.
+//! What looks slow may be none of the handler's doing: on a busy machine the shard's thread waits for
+//! a processor itself. So that is asked for where it counts, and taken off.
 
 use wharf_port::{Backend, ProcessorWait, Time};
 
@@ -47,7 +47,10 @@ impl Context {
         }
         self.batch.target = target;
         if self.batch.calls == 0 && self.shared.dispatch[target].is_adaptive() {
-            self.batch.waited.begin();
+            // What the thread waited before, the batch does not know of, and so must not count.
+            if self.batch.waited.begin() {
+                self.batch.began = None;
+            }
         }
         if self.batch.began.is_none() {
             self.batch.began = Some(self.port.clock());
@@ -86,7 +89,7 @@ impl Context {
         let mut took = now.since(self.batch.began.replace(now).unwrap_or(now));
         let target = self.batch.target;
         let dispatch = &self.shared.dispatch[target];
-        if dispatch.is_stall(took) && self.port.backend() != Backend::Sim {
+        if dispatch.is_over_budget(calls, took) && self.port.backend() != Backend::Sim {
             took = took.saturating_sub(self.batch.waited.end());
         }
         dispatch.ran_inline(self.shard, calls, took, now, &self.shared.routes.target(target).name);
