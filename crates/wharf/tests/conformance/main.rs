@@ -10,6 +10,8 @@ mod case;
 mod document;
 mod exchange;
 mod program;
+#[cfg(target_os = "linux")]
+mod proxies;
 mod socket;
 
 use std::fmt::Write as _;
