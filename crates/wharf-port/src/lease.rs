@@ -16,10 +16,9 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::{Deref, RangeBounds};
 use std::ptr::{self, NonNull};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 
 use crate::Waker;
+use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, OnceLock, Ordering, fence};
 
 /// A view of received bytes, in the block that they were received into.
 ///

@@ -43,6 +43,7 @@ mod lease;
 mod listener;
 mod port;
 mod processor;
+mod sync;
 #[cfg(feature = "signals")]
 mod termination;
 mod time;

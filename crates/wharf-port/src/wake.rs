@@ -1,8 +1,8 @@
 //! Waking a port's thread from another one, with a system call only when it sleeps.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::sync::{Arc, AtomicU8, Ordering};
 
 const AWAKE: u8 = 0;
 const ASLEEP: u8 = 1;
