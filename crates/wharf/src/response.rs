@@ -11,11 +11,11 @@ use http::{StatusCode, header::InvalidHeaderName, header::InvalidHeaderValue};
 use smallvec::SmallVec;
 use wharf_port::FileRange;
 
-use crate::Problem;
 use crate::error::{Error, Kind};
 use crate::request::AsHeaderName;
 use crate::stream::{self, FromIter, FromRead, Source, Stream, WithTrailers};
 use crate::{BodySender, BodyWriter, EventSender, Upgraded};
+use crate::{IntoResponse, Problem};
 
 /// An answer: status, header fields, body.
 ///
@@ -547,6 +547,28 @@ impl Response {
             Wording::Handlers => None,
             _ => self.problem.clone().or_else(|| Some(crate::problem::own_problem(self))),
         }
+    }
+
+    /// The same answer in other words: status and body are those of `words`, and fields that do not
+    /// describe the body stay, so that Allow, Retry-After and the like are not lost.
+    ///
+    /// ```
+    /// use wharf::{Html, Router};
+    ///
+    /// let router = Router::new().on_error(|_, response| match response.problem() {
+    ///     Some(problem) => {
+    ///         let page = Html(format!("<h1>{}</h1>", problem.title()));
+    ///         response.reworded((problem.status(), page))
+    ///     }
+    ///     None => response,
+    /// });
+    /// # let _ = router;
+    /// ```
+    pub fn reworded(mut self, words: impl IntoResponse) -> Response {
+        let describes_the_body = |name: &HeaderName| name.as_str().starts_with("content-");
+        let mut kept = self.take_fields();
+        kept.retain(|(name, _)| !describes_the_body(name));
+        words.into_response().with_fields_before(kept)
     }
 
     /// What is sent in place of an answer that cannot be.

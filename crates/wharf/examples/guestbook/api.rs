@@ -7,26 +7,32 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use wharf::{Request, Response, Router, StatusCode};
+use wharf::{Error, IntoResponse, Json, Problem, Request, Response, Router, StatusCode, post};
 
-use crate::draft::{Draft, Invalid};
-use crate::failure::Failure;
+use crate::draft::{Draft, Invalid, JSON_BYTES};
 use crate::paging::Paging;
 use crate::store::{Entry, Store};
 
-type Handler = fn(&Store, &Request) -> Result<Response, Failure>;
+type Handler = fn(&Store, &Request) -> Result<Response, Error>;
 
 pub(crate) fn routes(store: &Arc<Store>) -> Router {
     let with_store = |handler: Handler| {
         let store = store.clone();
-        move |request: &Request| handler(&store, request).unwrap_or_else(problem)
+        move |request: &Request| handler(&store, request)
     };
     Router::new()
         .get("/entries", with_store(list))
-        .post("/entries", with_store(create))
+        .route("/entries", post(with_store(create)).body_limit(JSON_BYTES))
         .get("/entries/{id}", with_store(show))
         .delete("/entries/{id}", with_store(delete))
-        .fallback(|_| problem(Failure::new(StatusCode::NOT_FOUND, "there is nothing here")))
+        .fallback(|_| Problem::new(StatusCode::NOT_FOUND).with_detail("there is nothing here"))
+        // What Wharf refuses by itself is a problem document here, too.
+        .on_error(|_, response| match response.problem() {
+            Some(problem) => response.reworded(problem),
+            None => response,
+        })
+        // Entries change, so that nobody is to keep an answer.
+        .after(|_, response| response.header("cache-control", "no-store"))
 }
 
 #[derive(Serialize)]
@@ -36,62 +42,36 @@ struct EntryList {
     next: Option<String>,
 }
 
-fn list(store: &Store, request: &Request) -> Result<Response, Failure> {
+fn list(store: &Store, request: &Request) -> Result<Response, Error> {
     let Paging { before, limit } = Paging::of(request)?;
     let listing = store.list(before, limit)?;
     let next = listing.older_than.map(|id| format!("/api/entries?before={id}&limit={limit}"));
-    Ok(document(&EntryList { entries: listing.entries, next }))
+    Ok(Json(EntryList { entries: listing.entries, next }).into_response())
 }
 
-fn create(store: &Store, request: &Request) -> Result<Response, Failure> {
-    let new = Draft::from_json(request)?.check()?;
+fn create(store: &Store, request: &Request) -> Result<Response, Error> {
+    let new = Draft::from_json(request)?.check().map_err(|faults| unfit(&faults))?;
     let entry = store.add(&new)?;
     let location = format!("/api/entries/{}", entry.id);
-    Ok(document(&entry).with_status(StatusCode::CREATED).header("location", location))
+    Ok((StatusCode::CREATED, [("location", location)], Json(entry)).into_response())
 }
 
-fn show(store: &Store, request: &Request) -> Result<Response, Failure> {
+fn show(store: &Store, request: &Request) -> Result<Response, Error> {
     let entry = store.get(request.param("id")?)?;
-    entry.map(|entry| document(&entry)).ok_or_else(no_entry)
+    Ok(Json(entry.ok_or_else(no_entry)?).into_response())
 }
 
-fn delete(store: &Store, request: &Request) -> Result<Response, Failure> {
-    if store.delete(request.param("id")?)? {
-        Ok(Response::new(StatusCode::NO_CONTENT))
-    } else {
-        Err(no_entry())
-    }
+fn delete(store: &Store, request: &Request) -> Result<Response, Error> {
+    if store.delete(request.param("id")?)? { Ok(().into_response()) } else { Err(no_entry()) }
 }
 
-fn no_entry() -> Failure {
-    Failure::new(StatusCode::NOT_FOUND, "there is no entry with this id")
+fn no_entry() -> Error {
+    Error::request(StatusCode::NOT_FOUND, "there is no entry with this id")
 }
 
-/// Entries change, so that nobody is to keep an answer.
-fn document(value: &impl Serialize) -> Response {
-    // Strings and numbers always serialise.
-    let text = serde_json::to_vec(value).expect("plain data");
-    Response::json(text).header("cache-control", "no-store")
-}
-
-/// A problem document of the plain kind: `title` says what the status says, `detail` what went
-/// wrong here, and `errors` which fields were at fault.
-#[derive(Serialize)]
-struct Problem<'a> {
-    title: &'a str,
-    status: u16,
-    detail: &'a str,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'a [Invalid],
-}
-
-fn problem(failure: Failure) -> Response {
-    let Failure { status, detail, invalid } = failure;
-    let title = status.canonical_reason().unwrap_or_default();
-    let problem = Problem { title, status: status.as_u16(), detail: &detail, errors: &invalid };
-    let text = serde_json::to_vec(&problem).expect("plain data");
-    Response::new(status)
-        .header("content-type", "application/problem+json")
-        .header("cache-control", "no-store")
-        .body(text)
+/// Says of each field what is wrong with it.
+fn unfit(faults: &[Invalid]) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY)
+        .with_detail("the entry cannot be kept as it is")
+        .with_member("errors", &faults)
 }

@@ -1,18 +1,17 @@
 //! What visitors send: read from a form or from JSON, checked, and only then an entry to keep.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, error::Category};
-use wharf::{Request, StatusCode};
-
-use crate::failure::Failure;
+use serde_json::{Map, Value};
+use wharf::{Error, Request, StatusCode};
 
 pub(crate) const NAME_CHARS: usize = 80;
 pub(crate) const MESSAGE_CHARS: usize = 2_000;
 /// The longest message has 24,000 bytes as JSON, each character in two `\u` escapes.
-const JSON_BYTES: usize = 64 * 1024;
+pub(crate) const JSON_BYTES: usize = 64 * 1024;
 
-/// A name and a message as they were typed.
+/// A name and a message as they were typed. What is not there is empty, which the check objects to.
 #[derive(Default, Deserialize)]
+#[serde(default)]
 pub(crate) struct Draft {
     pub(crate) name: String,
     pub(crate) message: String,
@@ -42,35 +41,17 @@ impl NewEntry {
 }
 
 impl Draft {
-    /// Reads a posted form. A field that is not there is empty, which the check objects to.
-    pub(crate) fn from_form(request: &Request) -> Result<Draft, Failure> {
-        expect_content_type(request, "application/x-www-form-urlencoded")?;
-        let mut draft = Draft::default();
-        for (field, value) in form_urlencoded::parse(request.body()) {
-            match &*field {
-                "name" => draft.name = value.into_owned(),
-                "message" => draft.message = value.into_owned(),
-                _ => {}
-            }
-        }
-        Ok(draft)
+    pub(crate) fn from_form(request: &Request) -> Result<Draft, Error> {
+        request.form()
     }
 
-    pub(crate) fn from_json(request: &Request) -> Result<Draft, Failure> {
-        expect_content_type(request, "application/json")?;
-        if request.body().len() > JSON_BYTES {
-            return Err(Failure::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("an entry takes at most {JSON_BYTES} bytes"),
-            ));
-        }
+    pub(crate) fn from_json(request: &Request) -> Result<Draft, Error> {
         // By way of a map, since an array would do for a struct.
-        serde_json::from_slice::<Map<String, Value>>(request.body())
-            .and_then(|object| Draft::deserialize(Value::Object(object)))
-            .map_err(|error| match error.classify() {
-                Category::Data => Failure::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
-                _ => Failure::new(StatusCode::BAD_REQUEST, format!("not JSON: {error}")),
-            })
+        let object: Map<String, Value> = request.json()?;
+        Draft::deserialize(Value::Object(object)).map_err(|_| {
+            let detail = "the name and the message have to be texts";
+            Error::request(StatusCode::UNPROCESSABLE_ENTITY, detail)
+        })
     }
 
     /// Makes an entry of it, or says what is wrong, field by field.
@@ -101,7 +82,7 @@ fn check_text(
 ) -> Option<Invalid> {
     let chars = text.chars().count();
     let is_unfit = |c: char| {
-        // U+FFFD stands where the form had bytes that are not UTF-8.
+        // U+FFFD stands where somebody before us met bytes that are not text.
         c == char::REPLACEMENT_CHARACTER || (c.is_control() && !allowed_controls.contains(&c))
     };
     let detail = if chars == 0 {
@@ -114,14 +95,4 @@ fn check_text(
         return None;
     };
     Some(Invalid { field, detail })
-}
-
-/// Requires a media type, whatever its parameters (RFC 9110 section 8.3.1).
-fn expect_content_type(request: &Request, expected: &str) -> Result<(), Failure> {
-    let sent = request.header("content-type").unwrap_or_default();
-    let media_type = sent.split(';').next().unwrap_or_default().trim();
-    if media_type.eq_ignore_ascii_case(expected) {
-        return Ok(());
-    }
-    Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("the body has to be {expected}")))
 }

@@ -10,7 +10,6 @@
 
 mod api;
 mod draft;
-mod failure;
 mod options;
 mod page;
 mod paging;
@@ -21,7 +20,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use wharf::Server;
+use wharf::{Router, Server};
 
 use crate::options::Options;
 use crate::store::Store;
@@ -46,7 +45,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     // The address first: a second guestbook on the same port ends before it touches the file.
     let server = Server::bind(options.listen.as_str())?;
     let store = Arc::new(Store::open(&options.data)?);
-    let router = page::routes(&store).nest("/api", api::routes(&store));
+    let router = Router::new().nest("/api", api::routes(&store)).nest("/", page::routes(&store));
     let announce = |address| {
         // Whoever closed our output does not want to know.
         let _ = writeln!(io::stdout(), "listening on http://{address}");

@@ -3,14 +3,13 @@
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
-use wharf::{IntoResponse, Redirect, Request, Response, Router, StatusCode, get};
+use wharf::{Error, IntoResponse, Problem, Redirect, Request, Response, Router, StatusCode, get};
 
 use crate::draft::{Draft, Invalid, MESSAGE_CHARS, NAME_CHARS};
-use crate::failure::Failure;
 use crate::paging::Paging;
 use crate::store::{Entry, Listing, Store};
 
-type Handler = fn(&Store, &Request) -> Result<Response, Failure>;
+type Handler = fn(&Store, &Request) -> Result<Response, Error>;
 
 /// Should markup ever slip in, the browser still runs nothing and loads nothing from elsewhere.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; \
@@ -19,7 +18,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img
 pub(crate) fn routes(store: &Arc<Store>) -> Router {
     let with_store = |handler: Handler| {
         let store = store.clone();
-        move |request: &Request| handler(&store, request).unwrap_or_else(failed)
+        move |request: &Request| handler(&store, request)
     };
     Router::new()
         .get("/", with_store(show))
@@ -27,16 +26,20 @@ pub(crate) fn routes(store: &Arc<Store>) -> Router {
         // These wait for nothing, so they need no worker.
         .route("/style.css", get(|_| asset("text/css", include_str!("style.css"))).inline())
         .route("/icon.svg", get(|_| asset("image/svg+xml", include_str!("icon.svg"))).inline())
-        .fallback(|_| failed(Failure::new(StatusCode::NOT_FOUND, "there is no such page")))
+        .fallback(|_| Problem::new(StatusCode::NOT_FOUND).with_detail("there is no such page"))
+        .on_error(|_, response| match response.problem() {
+            Some(problem) => response.reworded(failed(&problem)),
+            None => response,
+        })
 }
 
-fn show(store: &Store, request: &Request) -> Result<Response, Failure> {
+fn show(store: &Store, request: &Request) -> Result<Response, Error> {
     guestbook(store, &Paging::of(request)?, StatusCode::OK, &Form::default())
 }
 
 /// Keeps what the form brings and sends the browser back to the list, where a reload posts nothing
 /// twice. A form with faults comes back as it was filled in.
-fn sign(store: &Store, request: &Request) -> Result<Response, Failure> {
+fn sign(store: &Store, request: &Request) -> Result<Response, Error> {
     refuse_other_sites(request)?;
     let draft = Draft::from_form(request)?;
     match draft.check() {
@@ -57,7 +60,7 @@ fn guestbook(
     &Paging { before, limit }: &Paging,
     status: StatusCode,
     form: &Form,
-) -> Result<Response, Failure> {
+) -> Result<Response, Error> {
     let listing = store.list(before, limit)?;
     let entries = Entries { listing: &listing, limit, is_first: before.is_none() };
     Ok(page(status, form, &entries))
@@ -65,7 +68,7 @@ fn guestbook(
 
 /// Another site's page may not make its visitors sign. Browsers say whose page sends a form: in
 /// Sec-Fetch-Site, older ones in Origin. Other clients send neither and act for nobody.
-fn refuse_other_sites(request: &Request) -> Result<(), Failure> {
+fn refuse_other_sites(request: &Request) -> Result<(), Error> {
     let is_ours = match (request.header("sec-fetch-site"), request.header("origin")) {
         (Some(site), _) => matches!(site, "same-origin" | "none"),
         (None, Some(origin)) => {
@@ -77,7 +80,7 @@ fn refuse_other_sites(request: &Request) -> Result<(), Failure> {
     if is_ours {
         return Ok(());
     }
-    Err(Failure::new(StatusCode::FORBIDDEN, "this form was sent from another site"))
+    Err(Error::request(StatusCode::FORBIDDEN, "this form was sent from another site"))
 }
 
 /// The form as it was filled in, and what is wrong with it.
@@ -190,9 +193,10 @@ impl fmt::Display for Escaped<'_> {
 }
 
 /// A page that says what went wrong.
-fn failed(failure: Failure) -> Response {
-    let message = format!("<p class=\"fault\" role=\"alert\">{}</p>", Escaped(&failure.detail));
-    page(failure.status, &message, &"<nav><a href=\"/\">To the guestbook</a></nav>")
+fn failed(problem: &Problem) -> Response {
+    let reason = problem.detail().unwrap_or(problem.title());
+    let message = format!("<p class=\"fault\" role=\"alert\">{}</p>", Escaped(reason));
+    page(problem.status(), &message, &"<nav><a href=\"/\">To the guestbook</a></nav>")
 }
 
 fn page(status: StatusCode, top: &dyn fmt::Display, below: &dyn fmt::Display) -> Response {

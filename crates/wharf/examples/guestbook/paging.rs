@@ -1,14 +1,14 @@
 //! Which of the entries are asked for.
 
-use wharf::{Request, StatusCode};
+use serde::Deserialize;
+use wharf::{Error, Request, StatusCode};
 
-use crate::failure::Failure;
-
-const DEFAULT_LIMIT: u32 = 20;
 const MOST: u32 = 100;
 
 /// From a query such as `before=41&limit=20`. Ids only grow, so the pages of somebody who leafs
 /// through them do not shift when others write.
+#[derive(Deserialize)]
+#[serde(default)]
 pub(crate) struct Paging {
     pub(crate) before: Option<i64>,
     pub(crate) limit: u32,
@@ -16,31 +16,17 @@ pub(crate) struct Paging {
 
 impl Default for Paging {
     fn default() -> Self {
-        Paging { before: None, limit: DEFAULT_LIMIT }
+        Paging { before: None, limit: 20 }
     }
 }
 
 impl Paging {
-    pub(crate) fn of(request: &Request) -> Result<Paging, Failure> {
-        let mut paging = Paging::default();
-        for (key, value) in form_urlencoded::parse(request.query_string().as_bytes()) {
-            match &*key {
-                "before" => {
-                    let before =
-                        value.parse().map_err(|_| wrong("before is the id of an entry"))?;
-                    paging.before = Some(before);
-                }
-                "limit" => match value.parse() {
-                    Ok(limit @ 1..=MOST) => paging.limit = limit,
-                    _ => return Err(wrong(&format!("limit is a number from 1 to {MOST}"))),
-                },
-                _ => {}
-            }
+    pub(crate) fn of(request: &Request) -> Result<Paging, Error> {
+        let paging: Paging = request.query()?;
+        if !(1..=MOST).contains(&paging.limit) {
+            let detail = format!("limit is a number from 1 to {MOST}");
+            return Err(Error::request(StatusCode::BAD_REQUEST, detail));
         }
         Ok(paging)
     }
-}
-
-fn wrong(detail: &str) -> Failure {
-    Failure::new(StatusCode::BAD_REQUEST, detail)
 }

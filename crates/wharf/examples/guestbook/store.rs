@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row};
 use serde::Serialize;
+use wharf::{Problem, StatusCode, ToProblem};
 
 use crate::draft::NewEntry;
 
@@ -256,5 +257,19 @@ impl From<rusqlite::Error> for StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// The cause is for the operator; the client learns that there is one.
+impl ToProblem for StoreError {
+    fn to_problem(&self) -> Problem {
+        if self.is_busy() {
+            let detail = "the guestbook is busy; try again in a moment";
+            return Problem::new(StatusCode::SERVICE_UNAVAILABLE).with_detail(detail);
+        }
+        let detail = "the guestbook cannot be read or written";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR).with_detail(detail)
     }
 }

@@ -1,7 +1,9 @@
 //! Values read from requests, and problems told, as they are on the wire.
 
 use serde::Deserialize;
-use wharf::{Backend, Error, Json, Problem, Request, Response, Router, StatusCode, get, post};
+use wharf::{
+    Backend, Error, Html, Json, Problem, Request, Response, Router, StatusCode, get, post,
+};
 
 use crate::support::{Answer, Client, on_every_backend, serve};
 
@@ -114,7 +116,8 @@ fn wharfs_own_refusals_are_text_unless_json_is_preferred(backend: Backend) {
 fn hooks_may_restyle_what_is_refused(backend: Backend) {
     let page = |_: Option<&Request>, response: Response| match response.problem() {
         Some(problem) => {
-            Response::html(format!("<h1>{problem}</h1>")).with_status(response.status())
+            let status = response.status();
+            response.reworded((status, Html(format!("<h1>{problem}</h1>"))))
         }
         None => response,
     };
@@ -131,6 +134,10 @@ fn hooks_may_restyle_what_is_refused(backend: Backend) {
     ] {
         assert_eq!(asking_for(&mut client, path, "application/json").text(), text);
     }
+    let answer = client.send("PUT /own HTTP/1.1\r\nhost: a\r\n\r\n").answer();
+    assert_eq!(answer.text(), "<h1>Method Not Allowed</h1>");
+    assert_eq!(answer.header("allow"), Some("GET, HEAD, OPTIONS"), "what is no word stays");
+    assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"));
     let answer = client.send("GET / HTTP/1.1\r\n\r\n").answer();
     assert!(answer.text().starts_with("<h1>Bad Request: "), "{}", answer.text());
 }
