@@ -279,8 +279,8 @@ impl Response {
         self.is_conditional
     }
 
-    pub(crate) fn set_conditional(&mut self) {
-        self.is_conditional = true;
+    pub(crate) fn set_conditional(&mut self, on: bool) {
+        self.is_conditional = on;
     }
 
     pub(crate) fn has_field(&self, name: &HeaderName) -> bool {

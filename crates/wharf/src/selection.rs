@@ -85,15 +85,17 @@ impl Response {
     /// given in parts says so by a field `accept-ranges: none`; a body that is produced while it is sent
     /// never is.
     pub fn conditional(mut self) -> Response {
-        self.set_conditional();
+        self.set_conditional(true);
         self
     }
 
-    /// What of this answer the request asks for.
-    pub(crate) fn selected(self, request: &Request) -> Response {
+    /// What of this answer the request asks for. Decided once, unless a hook asks for it again: it
+    /// may have weakened a tag that a condition was compared to.
+    pub(crate) fn selected(mut self, request: &Request) -> Response {
         if !self.is_conditional() || self.status() != StatusCode::OK {
             return self;
         }
+        self.set_conditional(false);
         select(self, request)
     }
 }

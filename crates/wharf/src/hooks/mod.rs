@@ -298,7 +298,7 @@ impl Hooks {
         for hook in &self.0 {
             match catch_unwind(AssertUnwindSafe(|| hook.before(request))) {
                 Ok(None) => entered += 1,
-                Ok(Some(response)) => answer = Some(response.checked()),
+                Ok(Some(response)) => answer = Some(response.selected(request).checked()),
                 Err(panic) => answer = Some(panicked(panic)),
             }
             if answer.is_some() {
@@ -309,7 +309,8 @@ impl Hooks {
         let mut response = word(response, Some(request));
         for hook in self.0[..entered].iter().rev() {
             let changed = catch_unwind(AssertUnwindSafe(|| hook.after(request, response)));
-            response = changed.map_or_else(&panicked, Response::checked);
+            let selected = |changed: Response| changed.selected(request).checked();
+            response = changed.map_or_else(&panicked, selected);
         }
         response
     }

@@ -20,6 +20,7 @@ on_every_backend! {
     head_and_keep_alive,
     answers_in_memory_are_conditional_too,
     changes_are_made_on_conditions,
+    hooks_may_answer_files_and_set_tags,
     what_cannot_be_opened_has_its_status,
     a_file_that_becomes_shorter_cuts_the_connection,
     a_client_that_stops_reading_holds_up_nobody,
@@ -320,6 +321,31 @@ fn changes_are_made_on_conditions(backend: Backend) {
     ] {
         client.send(format!("PUT {path} HTTP/1.1\r\nhost: a\r\n{field}\r\n\r\n"));
         assert_eq!(client.answer().status, status, "{path} {field}");
+    }
+}
+
+fn hooks_may_answer_files_and_set_tags(backend: Backend) {
+    let tree = Tree::new();
+    let path = tree.write("a.txt", "0123456789");
+    let answered = Router::new()
+        .get("/", |_| "never")
+        .before(move |_: &mut Request| Some(Response::file(&path).etag("v1")));
+    let tagged = Router::new()
+        .get("/", |_| "0123456789")
+        .after(|_: &Request, response: Response| response.etag("v1"));
+    // As compression does: what the handler's condition was compared to stays decided.
+    let weakened = Router::new()
+        .get("/", |_| Response::text("0123456789").etag("v1"))
+        .after(|_: &Request, response: Response| response.header("etag", "W/\"v1\""));
+    let router =
+        Router::new().nest("/answered", answered).nest("/tagged", tagged).nest("/weak", weakened);
+    let server = serve(backend, router);
+    let mut client = Client::connect(&server);
+    for path in ["/answered", "/tagged", "/weak"] {
+        assert_eq!(client.get(path).text(), "0123456789", "{path}");
+        assert_eq!(ask(&mut client, path, "if-none-match: \"v1\"\r\n").status, 304, "{path}");
+        assert_eq!(ask(&mut client, path, "if-match: \"v1\"\r\n").status, 200, "{path}");
+        assert_eq!(ask(&mut client, path, "range: bytes=0-3\r\n").text(), "0123", "{path}");
     }
 }
 
