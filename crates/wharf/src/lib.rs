@@ -82,6 +82,7 @@
 //! - `anyhow`: handlers may return `anyhow::Error`, and turn it into an [`Error`] with `?`.
 //! - `files` (default): [`Response::file`], [`Files`]; with `mime_guess`.
 //! - `auth`: the hooks [`RequireBasicAuth`](hooks) and `RequireBearer`.
+//! - `compression`: the hook `Compress`, by brotli and gzip.
 //! - `test`: `wharf::test`, to try routers without sockets.
 //! - `signals` (default): [`Server::serve`] listens for Ctrl-C and SIGTERM.
 #![forbid(unsafe_code)]

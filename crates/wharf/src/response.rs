@@ -588,6 +588,23 @@ impl Response {
         self
     }
 
+    /// The same answer with another body, which is the same in another form.
+    #[cfg(feature = "compression")]
+    pub(crate) fn with_body_as(mut self, body: Body) -> Response {
+        self.body = body;
+        self
+    }
+
+    /// Whether the body can be had in pieces before it is sent, to change its form.
+    #[cfg(feature = "compression")]
+    pub(crate) fn is_compressible(&self) -> bool {
+        match &self.body {
+            Body::Whole(_) => true,
+            Body::Parts(_) => false,
+            Body::Stream(stream) => matches!(stream.source, Source::Pulled(_)),
+        }
+    }
+
     pub(crate) fn take_body(&mut self) -> Body {
         std::mem::replace(&mut self.body, Body::Whole(Bytes::new()))
     }

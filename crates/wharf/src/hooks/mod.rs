@@ -56,6 +56,8 @@
 mod access_log;
 #[cfg(feature = "auth")]
 mod auth;
+#[cfg(feature = "compression")]
+mod compress;
 mod cors;
 mod request_id;
 mod security_headers;
@@ -68,6 +70,8 @@ use std::sync::Arc;
 pub use access_log::AccessLog;
 #[cfg(feature = "auth")]
 pub use auth::{RequireBasicAuth, RequireBearer};
+#[cfg(feature = "compression")]
+pub use compress::Compress;
 pub use cors::Cors;
 pub use request_id::{RequestId, RequestIds};
 pub use security_headers::SecurityHeaders;

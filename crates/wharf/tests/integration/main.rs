@@ -5,6 +5,7 @@
 
 mod app;
 mod clients;
+mod compression;
 mod connections;
 mod dispatch;
 mod examples;
