@@ -67,6 +67,7 @@ impl Error {
     }
 
     /// The request's fault as `problem` tells it, with the cause for the log.
+    #[cfg(any(feature = "json", feature = "form", feature = "multipart"))]
     pub(crate) fn refused(
         problem: Problem,
         source: impl Into<Box<dyn StdError + Send + Sync>>,

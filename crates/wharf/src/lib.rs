@@ -50,6 +50,13 @@
 //! # let _ = router;
 //! ```
 //!
+//! What a request says can be had as typed values, which borrow from it where they can:
+//! [`param`](Request::param) from the path, `query`, `form` and `json` by way of serde,
+//! `multipart` for forms with files, [`cookie`](Request::cookie),
+//! [`bearer_token`](Request::bearer_token). What does not fit is refused by `?` with the right
+//! status and a [`Problem`] that says where. A program's own errors say what the client is told by
+//! [`ToProblem`]; `?` takes them too, and the log has the cause.
+//!
 //! # Servers
 //!
 //! [`Server::serve`] runs until Ctrl-C or SIGTERM and then drains. [`Server::start`] returns a

@@ -46,6 +46,7 @@ struct Details {
 }
 
 /// The members that RFC 9457 section 3.1 defines.
+#[cfg(feature = "json")]
 const DEFINED: [&str; 5] = ["type", "title", "status", "detail", "instance"];
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 

@@ -157,6 +157,7 @@ impl Request {
     }
 
     /// Refuses a body of another media type, or of none (RFC 9110 section 15.5.16).
+    #[cfg(any(feature = "json", feature = "form"))]
     pub(crate) fn expect_media(
         &self,
         expected: &str,
