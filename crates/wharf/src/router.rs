@@ -197,8 +197,8 @@ impl Route {
     ///
     /// - A call that is slow for the first time, after all were fast, holds up the other
     ///   connections of its shard, once. If that may not be, say [`pooled`](Route::pooled).
-    /// - Only time counts. When a machine has more to do than processors, a thread may lose its
-    ///   own in the middle of a fast call, and the route is demoted for nothing.
+    /// - Only time counts. What a thread waits for a processor is taken off on Linux; elsewhere, and
+    ///   where a virtual machine stands still, a route may be demoted for nothing.
     /// - What a handler does is measured for all who call the route together. A route that is fast
     ///   for most and slow for few had better be two.
     ///
