@@ -141,7 +141,7 @@ pub use range::{MAX_RANGES, Selection, content_range, select_ranges};
 pub use refusal::Refusal;
 pub use request::{Framing, HeadLimits, RequestHead, TargetForm, Version};
 pub use response::{
-    CONTINUE, Date, HEAD_END, InvalidField, content_length, field, is_field_value, is_token,
-    status_allows_body, status_line,
+    CONTINUE, Date, HEAD_END, InvalidField, content_length, content_length_and_end, field,
+    is_field_value, is_token, status_allows_body, status_line,
 };
 pub use span::{FieldSpan, Span};

@@ -62,12 +62,25 @@ pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<(), Invalid
 /// Writes `content-length: ` and the number.
 #[inline]
 pub fn content_length(out: &mut Vec<u8>, length: u64) {
+    write_length(out, length, b"\r\n");
+}
+
+/// Writes `content-length: `, the number, and the empty line that ends a head.
+#[inline]
+pub fn content_length_and_end(out: &mut Vec<u8>, length: u64) {
+    write_length(out, length, b"\r\n\r\n");
+}
+
+#[inline]
+fn write_length<const END: usize>(out: &mut Vec<u8>, length: u64, line_end: &[u8; END]) {
     const NAME: &[u8] = b"content-length: ";
     const DIGITS: usize = 20;
-    let mut line = [0; NAME.len() + DIGITS + 2];
+    /// The name, the digits, and at most two line ends.
+    const ROOM: usize = NAME.len() + DIGITS + 4;
+    let mut line = [0; ROOM];
     // Written from the end: the digits come last first, and how many there are shows only then.
-    let end = line.len() - 2;
-    line[end..].copy_from_slice(b"\r\n");
+    let end = ROOM - END;
+    line[end..].copy_from_slice(line_end);
     let (mut at, mut rest) = (end, length);
     loop {
         at -= 1;
@@ -130,6 +143,9 @@ mod tests {
             let mut out = Vec::new();
             content_length(&mut out, length);
             assert_eq!(out, format!("content-length: {length}\r\n").into_bytes());
+            out.clear();
+            content_length_and_end(&mut out, length);
+            assert_eq!(out, format!("content-length: {length}\r\n\r\n").into_bytes());
         }
     }
 }

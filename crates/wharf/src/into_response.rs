@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::HeaderValue;
 use http::{HeaderMap, HeaderName, StatusCode};
 
+use crate::fields::Known;
 use crate::response::InvalidHeader;
 
 use crate::{Error, Response};
@@ -38,6 +39,7 @@ pub trait IntoResponse {
 }
 
 impl IntoResponse for Response {
+    #[inline]
     fn into_response(self) -> Response {
         self
     }
@@ -56,12 +58,14 @@ impl IntoResponse for StatusCode {
 }
 
 impl IntoResponse for &'static str {
+    #[inline]
     fn into_response(self) -> Response {
         Response::text(self)
     }
 }
 
 impl IntoResponse for String {
+    #[inline]
     fn into_response(self) -> Response {
         Response::text(self)
     }
@@ -76,11 +80,9 @@ impl IntoResponse for Cow<'static, str> {
     }
 }
 
-const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
-
 impl IntoResponse for Bytes {
     fn into_response(self) -> Response {
-        Response::new(StatusCode::OK).or_field(header::CONTENT_TYPE, OCTETS).body(self)
+        Response::of_type(Known::Octets, self)
     }
 }
 
@@ -263,6 +265,8 @@ impl IntoResponse for anyhow::Error {
 
 #[cfg(test)]
 mod tests {
+    use http::header;
+
     use super::*;
 
     fn fields(response: &Response) -> Vec<(&str, &str)> {

@@ -107,6 +107,8 @@ mod cookies;
 mod credentials;
 mod dispatch;
 mod error;
+mod exact;
+mod fields;
 #[cfg(feature = "files")]
 mod files;
 pub mod hooks;

@@ -11,7 +11,8 @@ use http::StatusCode;
 use http::header::{self, HeaderValue};
 use wharf_http::negotiate;
 
-use crate::response::{TEXT, Wording};
+use crate::fields::Known;
+use crate::response::Wording;
 use crate::{IntoResponse, Request, Response};
 
 /// What went wrong, as a client is told it: problem details by RFC 9457.
@@ -313,6 +314,7 @@ pub(crate) fn log(status: StatusCode, error: &(dyn StdError + 'static)) {
 
 /// Words what went wrong as the client of `request` understands it. What a handler has worded itself
 /// stays as it is, and so does what is worded already.
+#[cold]
 pub(crate) fn word(mut response: Response, request: Option<&Request>) -> Response {
     let accept = || request.into_iter().flat_map(|request| request.header_all("accept"));
     const JSON: [&str; 2] = ["application/problem+json", "application/json"];
@@ -323,7 +325,7 @@ pub(crate) fn word(mut response: Response, request: Option<&Request>) -> Respons
         (Wording::Problem, Some(problem)) => {
             let offers = [JSON[0], JSON[1], FOR_PEOPLE[0], FOR_PEOPLE[1]];
             if negotiate(accept, &offers).is_some_and(|offer| offer >= 2) {
-                response = response.header(header::CONTENT_TYPE, TEXT).body(problem.to_text());
+                response = response.typed(Known::Text).body(problem.to_text());
             }
             response = response.telling(problem);
         }

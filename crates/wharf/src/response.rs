@@ -8,10 +8,10 @@ use std::io::{self, Read};
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{StatusCode, header::InvalidHeaderName, header::InvalidHeaderValue};
-use smallvec::SmallVec;
 use wharf_port::FileRange;
 
 use crate::error::{Error, Kind};
+use crate::fields::{Fields, Known};
 use crate::request::AsHeaderName;
 use crate::stream::{self, FromIter, FromRead, Source, Stream, WithTrailers};
 use crate::{BodySender, BodyWriter, EventSender, Upgraded};
@@ -97,21 +97,21 @@ fn stands_once(name: &HeaderName) -> bool {
     .contains(name)
 }
 
-/// Two fields are what most answers have: a content type and one more.
-pub(crate) type Fields = SmallVec<[(HeaderName, HeaderValue); 2]>;
-
-pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
-const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
 impl Response {
     /// An answer without fields and without a body.
+    #[inline]
     pub fn new(status: StatusCode) -> Response {
+        Response::made(status, Fields::default(), Bytes::new())
+    }
+
+    // From here to `json` all is inlined: an answer is made where the handler's caller wants it,
+    // where handing it on from one function to the next would copy it each time.
+    #[inline]
+    fn made(status: StatusCode, fields: Fields, body: Bytes) -> Response {
         Response {
             status,
-            fields: Fields::new(),
-            body: Body::Whole(Bytes::new()),
+            fields,
+            body: Body::Whole(body),
             invalid: false,
             wording: Wording::Handlers,
             problem: None,
@@ -119,24 +119,42 @@ impl Response {
         }
     }
 
+    /// `200 OK` with a body of that type.
+    #[inline]
+    pub(crate) fn of_type(content_type: Known, body: Bytes) -> Response {
+        Response::made(StatusCode::OK, Fields::of(content_type), body)
+    }
+
     /// `200 OK` with a plain text.
+    #[inline]
     pub fn text(body: impl Into<Bytes>) -> Response {
-        Response::new(StatusCode::OK).field(header::CONTENT_TYPE, TEXT).body(body)
+        Response::of_type(Known::Text, body.into())
     }
 
     /// `200 OK` with a page. What it shows of others' input must be escaped already.
+    #[inline]
     pub fn html(body: impl Into<Bytes>) -> Response {
-        Response::new(StatusCode::OK).field(header::CONTENT_TYPE, HTML).body(body)
+        Response::of_type(Known::Html, body.into())
     }
 
     /// `200 OK` with a JSON document that is serialised already.
+    #[inline]
     pub fn json(body: impl Into<Bytes>) -> Response {
-        Response::new(StatusCode::OK).field(header::CONTENT_TYPE, JSON).body(body)
+        Response::of_type(Known::Json, body.into())
     }
 
     /// The same answer with another status.
     pub fn with_status(mut self, status: StatusCode) -> Response {
         self.status = status;
+        self
+    }
+
+    /// The same answer as of that type.
+    pub(crate) fn typed(mut self, content_type: Known) -> Response {
+        self.fields.retain(|name| *name != header::CONTENT_TYPE);
+        let mut fields = Fields::of(content_type);
+        fields.append(&mut self.fields);
+        self.fields = fields;
         self
     }
 
@@ -182,14 +200,14 @@ impl Response {
         let name = name.try_into().map_err(|error| invalid(error.into()))?;
         let value = value.try_into().map_err(|error| invalid(error.into()))?;
         if stands_once(&name) {
-            self.fields.retain(|(existing, _)| *existing != name);
+            self.fields.retain(|existing| *existing != name);
         }
-        self.fields.push((name, value));
+        self.fields.push(name, value);
         Ok(())
     }
 
     fn field(mut self, name: HeaderName, value: HeaderValue) -> Response {
-        self.fields.push((name, value));
+        self.fields.push(name, value);
         self
     }
 
@@ -201,7 +219,7 @@ impl Response {
     /// Puts fields before those that are there, unless these replace them.
     pub(crate) fn with_fields_before(mut self, mut earlier: Fields) -> Response {
         let adds_up = |name: &HeaderName| *name == header::SET_COOKIE || *name == header::VARY;
-        earlier.retain(|(name, _)| adds_up(name) || !self.has_field(name));
+        earlier.retain(|name| adds_up(name) || !self.fields.has(name));
         earlier.append(&mut self.fields);
         self.fields = earlier;
         self
@@ -220,13 +238,13 @@ impl Response {
         N: TryInto<HeaderName, Error: Into<InvalidHeader>>,
         V: TryInto<HeaderValue, Error: Into<InvalidHeader>>,
     {
-        let earlier = self.fields.len();
+        let earlier = self.fields.others().len();
         self = self.header(name, value);
-        if self.fields.len() > earlier
+        if self.fields.others().len() > earlier
             && let Some((name, value)) = self.fields.pop()
         {
-            self.fields.retain(|(existing, _)| *existing != name);
-            self.fields.push((name, value));
+            self.fields.retain(|existing| *existing != name);
+            self.fields.push(name, value);
         }
         self
     }
@@ -234,7 +252,7 @@ impl Response {
     /// The same answer without the header fields of that name.
     pub fn without_header(mut self, name: impl AsHeaderName) -> Response {
         let name = name.as_header_name();
-        self.fields.retain(|(existing, _)| !existing.as_str().eq_ignore_ascii_case(name));
+        self.fields.retain(|existing| !existing.as_str().eq_ignore_ascii_case(name));
         self
     }
 
@@ -264,14 +282,14 @@ impl Response {
     /// Adds a field unless the answer has one of that name.
     pub(crate) fn or_field(mut self, name: HeaderName, value: HeaderValue) -> Response {
         if !self.has_field(&name) {
-            self.fields.push((name, value));
+            self.fields.push(name, value);
         }
         self
     }
 
     /// The same answer without the fields that the predicate names.
     pub(crate) fn without(mut self, mut is_unwanted: impl FnMut(&HeaderName) -> bool) -> Response {
-        self.fields.retain(|(name, _)| !is_unwanted(name));
+        self.fields.retain(|name| !is_unwanted(name));
         self
     }
 
@@ -284,7 +302,7 @@ impl Response {
     }
 
     pub(crate) fn has_field(&self, name: &HeaderName) -> bool {
-        self.fields.iter().any(|(existing, _)| existing == name)
+        self.fields.has(name)
     }
 
     /// The same answer with this body. The bytes are not copied: a `&'static str`, a `String`, a
@@ -404,8 +422,7 @@ impl Response {
     /// ```
     pub fn events() -> (EventSender, Response) {
         let (sender, outlet) = stream::channel();
-        let response = Response::new(StatusCode::OK)
-            .field(header::CONTENT_TYPE, EVENTS)
+        let response = Response::of_type(Known::Events, Bytes::new())
             .field(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
             // nginx would hold the events back.
             .field(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"))
@@ -502,9 +519,14 @@ impl Response {
         self.status
     }
 
+    /// The header fields in the form in which they are written.
+    pub(crate) fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
     /// The header fields in order.
     pub fn headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        self.fields.iter().map(|(name, value)| (name, value))
+        self.fields.iter()
     }
 
     /// The body, if it is whole in memory: not a file's, and not one that is produced while it is
@@ -532,6 +554,11 @@ impl Response {
 
     pub(crate) fn wording(&self) -> Wording {
         self.wording
+    }
+
+    /// Whether it awaits wording by the request that it answers.
+    pub(crate) fn is_to_word(&self) -> bool {
+        matches!(self.wording, Wording::Own | Wording::Problem)
     }
 
     pub(crate) fn telling(mut self, problem: Problem) -> Response {
@@ -572,7 +599,16 @@ impl Response {
     }
 
     /// What is sent in place of an answer that cannot be.
-    pub(crate) fn checked(mut self) -> Response {
+    #[inline]
+    pub(crate) fn checked(self) -> Response {
+        let is_suspect = self.invalid
+            || self.status.is_informational()
+            || self.status == StatusCode::RESET_CONTENT;
+        if is_suspect { self.refused() } else { self }
+    }
+
+    #[cold]
+    fn refused(mut self) -> Response {
         // Interim answers (RFC 9110 section 15.2) are Wharf's to send: one more answer follows them.
         let is_interim = self.status.is_informational() && !self.is_takeover();
         if is_interim {
@@ -607,10 +643,6 @@ impl Response {
 
     pub(crate) fn take_body(&mut self) -> Body {
         std::mem::replace(&mut self.body, Body::Whole(Bytes::new()))
-    }
-
-    pub(crate) fn into_body(self) -> Body {
-        self.body
     }
 
     /// The body's length in bytes, as far as it is known.

@@ -15,6 +15,7 @@ use http::{Method, StatusCode};
 
 use crate::dispatch::{Dispatch, Rules};
 use crate::error::{Error, Kind};
+use crate::exact::Exact;
 use crate::hooks::{After, Before, Hook, Hooks, OnError, Verdict};
 use crate::hosts::{Host, Hosts};
 use crate::statistics::Counts;
@@ -598,6 +599,8 @@ pub(crate) struct Routes {
 struct Table {
     /// Indexes of `endpoints` by path.
     paths: matchit::Router<usize>,
+    /// The same of paths without parameters.
+    exact: Exact,
     endpoints: Vec<Endpoint>,
     /// Prefixes and the targets for what is below them and matches no path, longest first.
     fallbacks: Vec<(String, usize)>,
@@ -634,18 +637,27 @@ impl Target {
     }
 
     /// Runs the handler behind its hooks.
+    #[inline]
     pub(crate) fn call(&self, request: &mut Request, counts: &Counts) -> Response {
         if self.hooks.is_empty() {
             return self.run(request, counts);
         }
+        self.call_hooked(request, counts)
+    }
+
+    fn call_hooked(&self, request: &mut Request, counts: &Counts) -> Response {
         let handler = |request: &mut Request| self.run(request, counts);
         self.hooks.around(request, handler, |panic| panicked(&self.name, panic, counts))
     }
 
     /// A handler's panic is its own: the client gets a 500, nobody else notices.
+    #[inline]
     fn run(&self, request: &Request, counts: &Counts) -> Response {
-        let answer = catch_unwind(AssertUnwindSafe(|| (self.handler)(request).selected(request)));
-        answer.map_or_else(|panic| panicked(&self.name, panic, counts), Response::checked)
+        let answer = || (self.handler)(request).selected(request);
+        match catch_unwind(AssertUnwindSafe(answer)) {
+            Ok(response) => response.checked(),
+            Err(panic) => panicked(&self.name, panic, counts),
+        }
     }
 }
 
@@ -815,6 +827,16 @@ impl Routes {
         hooks.refused(request, response, |panic| panicked(name, panic, counts))
     }
 
+    /// Looks a request up whose path may have a route without parameters. None: look on.
+    #[inline]
+    pub(crate) fn find_exact(&self, method: &Method, path: &[u8]) -> Option<usize> {
+        if !self.hosts.is_empty() {
+            return None;
+        }
+        let endpoint = &self.table.endpoints[self.table.exact.find(path)?];
+        endpoint.target(method).or(endpoint.otherwise)
+    }
+
     /// Looks a request up. `each_parameter` is told the bytes of the path that each parameter of
     /// the route took, in order.
     pub(crate) fn find<'r>(
@@ -874,6 +896,7 @@ impl Table {
                 ));
             }
         }
+        self.exact.insert(&path, index);
         let parameters = parameter_names(&path);
         self.endpoints.push(Endpoint {
             path,

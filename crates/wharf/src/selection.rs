@@ -18,7 +18,8 @@ use wharf_http::{
 use wharf_port::FileRange;
 
 use crate::error::Error;
-use crate::response::{Body, Part, TEXT, Wording};
+use crate::fields::Known;
+use crate::response::{Body, Part, Wording};
 use crate::{Request, Response};
 
 const BYTES: HeaderValue = HeaderValue::from_static("bytes");
@@ -91,6 +92,7 @@ impl Response {
 
     /// What of this answer the request asks for. Decided once, unless a hook asks for it again: it
     /// may have weakened a tag that a condition was compared to.
+    #[inline]
     pub(crate) fn selected(mut self, request: &Request) -> Response {
         if !self.is_conditional() || self.status() != StatusCode::OK {
             return self;
@@ -143,7 +145,7 @@ fn not_modified(response: Response) -> Response {
 fn failed(response: Response) -> Response {
     response
         .without(|name| OF_THE_BODY.contains(name))
-        .header(header::CONTENT_TYPE, TEXT)
+        .typed(Known::Text)
         .body("It has changed: the request's condition does not hold.\n")
         .worded(Wording::Own)
         .with_status(StatusCode::PRECONDITION_FAILED)
@@ -173,7 +175,7 @@ fn part(response: Response, range: Option<&[u8]>) -> Response {
 fn unsatisfiable(response: Response, length: u64) -> Response {
     response
         .without(|name| OF_THE_BODY.contains(name))
-        .header(header::CONTENT_TYPE, TEXT)
+        .typed(Known::Text)
         .header(header::CONTENT_RANGE, format!("bytes */{length}"))
         .body(format!("There are {length} bytes, and none where they were asked for.\n"))
         .worded(Wording::Own)

@@ -162,7 +162,8 @@ pub(super) fn content_type(path: &Path) -> HeaderValue {
         Some("text/xml") => HeaderValue::from_static("text/xml"),
         Some(text) if text.starts_with("text/") => {
             let value = format!("{text}; charset=utf-8");
-            HeaderValue::try_from(value).unwrap_or(crate::response::TEXT)
+            // What the list has are always values.
+            HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static("text/plain"))
         }
         Some(other) => HeaderValue::from_static(other),
         None => HeaderValue::from_static("application/octet-stream"),

@@ -179,7 +179,12 @@ impl Connection {
             Status::Ending | Status::Lingering | Status::Closing => return,
             Status::Idle | Status::Head | Status::Body | Status::Handling | Status::Answering => {}
         }
-        self.pending.push(View::Lease(lease));
+        let view = View::Lease(lease);
+        if self.status == Status::Idle && self.pending.is_empty() && self.may_read_head() {
+            self.read_head(view, cx);
+        } else {
+            self.pending.push(view);
+        }
         self.advance(cx);
     }
 
@@ -233,7 +238,10 @@ impl Connection {
         match result {
             Ok(count) => {
                 gather.advance(count);
-                self.output_progressed(count, cx);
+                // An idle connection gets another deadline when all is sent.
+                if gather.remaining() > 0 || self.status != Status::Idle {
+                    self.output_progressed(count, cx);
+                }
             }
             Err(Failure::Cancelled) => return cx.recycle_output(gather),
             Err(Failure::Io(error)) => {
@@ -251,7 +259,11 @@ impl Connection {
             Status::Ending if self.output.is_none() => self.finish(cx),
             Status::Idle => {
                 self.deadline = cx.now + cx.shared.limits.idle_timeout;
-                self.advance(cx);
+                // Nearly always there is nothing to go on with, and this is worth knowing at once.
+                let is_quiet = self.output.is_none() && self.pending.is_empty();
+                if !is_quiet || self.input_ended || !self.is_receiving() {
+                    self.advance(cx);
+                }
             }
             Status::Answering => {
                 self.deadline = self.next_heartbeat(cx);
@@ -431,9 +443,10 @@ impl Connection {
     fn advance(&mut self, cx: &mut Context) {
         loop {
             let went_on = match self.status {
-                Status::Idle | Status::Head if !self.sending && self.output_has_room() => {
-                    self.read_head(cx)
-                }
+                Status::Idle | Status::Head if self.may_read_head() => match self.pending.next() {
+                    Some(view) => self.read_head(view, cx),
+                    None => false,
+                },
                 Status::Body => self.read_body(cx),
                 Status::Handling => self.read_flow(cx),
                 Status::Answering => self.read_flow(cx) | self.answer_on(cx),
@@ -450,28 +463,20 @@ impl Connection {
         self.arm_receive(cx);
     }
 
-    fn output_has_room(&self) -> bool {
-        self.output
-            .as_ref()
-            .is_none_or(|output| !output.has_parts() && output.remaining() < OUTPUT_BYTES)
+    fn may_read_head(&self) -> bool {
+        let has_room = |output: &Gather| !output.has_parts() && output.remaining() < OUTPUT_BYTES;
+        !self.sending && self.output.as_deref().is_none_or(has_room)
     }
 
-    /// Reads on in a head. False: more has to come first.
-    fn read_head(&mut self, cx: &mut Context) -> bool {
-        let Some(view) = self.pending.next() else { return false };
+    /// Reads on in a head. What it did may allow more.
+    fn read_head(&mut self, view: View, cx: &mut Context) -> bool {
         let mut request = self.request.take().unwrap_or_else(|| cx.take_request());
-        let limits = &cx.shared.limits;
-        let head_limits = wharf_http::HeadLimits {
-            request_line_bytes: limits.request_line_bytes,
-            head_bytes: limits.head_bytes,
-            fields: limits.fields,
-        };
         let in_one_piece = request.partial.is_empty();
         let parsed = if in_one_piece {
-            request.head.parse(view.as_slice(), &head_limits)
+            request.head.parse(view.as_slice(), &cx.head_limits)
         } else {
             request.partial.extend_from_slice(view.as_slice());
-            request.head.parse(&request.partial, &head_limits)
+            request.head.parse(&request.partial, &cx.head_limits)
         };
         match parsed {
             Ok(Some(length)) if in_one_piece => {
@@ -493,7 +498,7 @@ impl Connection {
                 self.request = Some(request);
                 if self.status == Status::Idle {
                     self.status = Status::Head;
-                    self.deadline = cx.now + limits.head_timeout;
+                    self.deadline = cx.now + cx.shared.limits.head_timeout;
                 }
             }
             Err(refusal) => self.refuse(request, refusal, cx),
@@ -513,6 +518,15 @@ impl Connection {
         self.served += 1;
         request.peer = Some(self.peer);
         let plan = route(&mut request, cx);
+        // Of a chunked body the length is not known.
+        let total = match request.head.framing() {
+            BodyFraming::None => {
+                self.keep_rest(&request, length, rest, 0);
+                return self.dispatch(request, plan, cx);
+            }
+            BodyFraming::Length(total) => Some(total),
+            BodyFraming::Chunked => None,
+        };
         let mut streaming = false;
         let limit = match &plan {
             Plan::Handle(target) => {
@@ -523,15 +537,11 @@ impl Connection {
             Plan::Answer(_) => SKIPPED_BODY_BYTES,
         };
         let behind = rest.as_ref().map_or(request.bytes.len() - length, View::len);
-        let assembly = match request.head.framing() {
-            BodyFraming::None => {
-                self.keep_rest(&request, length, rest, 0);
-                return self.dispatch(request, plan, cx);
-            }
-            BodyFraming::Length(total) if total > limit as u64 => {
+        let assembly = match total {
+            Some(total) if total > limit as u64 => {
                 return self.refuse_body(request, plan, cx);
             }
-            BodyFraming::Length(total) => {
+            Some(total) => {
                 let total = total as usize;
                 if behind >= total {
                     request.body = match &rest {
@@ -547,11 +557,11 @@ impl Connection {
                 }
                 Assembly::known(total)
             }
-            BodyFraming::Chunked if streaming => {
+            None if streaming => {
                 let framing = flow::Framing::chunked(limit);
                 return self.begin_flow(request, length, rest, plan, framing, cx);
             }
-            BodyFraming::Chunked => Assembly::chunked(limit),
+            None => Assembly::chunked(limit),
         };
         if request.head.expects_continue() && behind == 0 {
             match plan {
@@ -623,6 +633,7 @@ impl Connection {
     }
 
     /// Puts what lies behind the message's first `used` bytes after its head first in line.
+    #[inline]
     fn keep_rest(&mut self, request: &Request, length: usize, rest: Option<View>, used: usize) {
         let rest = match rest {
             None if request.bytes.len() == length + used => return,
@@ -774,9 +785,9 @@ impl Connection {
         cx: &mut Context,
     ) {
         self.reading = None;
-        let response = refused(&request, response, cx);
+        let mut response = refused(&request, response, cx);
         let target = request.target;
-        let (plan, rest) = self.encode(&request, response, false, cx);
+        let (plan, rest) = self.encode(&request, &mut response, false, cx);
         cx.recycle_request(request);
         match rest {
             None => self.end(reason, cx),
@@ -786,11 +797,10 @@ impl Connection {
     }
 
     /// Answers a request that was read whole, or that flows.
-    fn respond(&mut self, request: Box<Request>, response: Response, cx: &mut Context) {
-        let response = match response.is_takeover() && !may_take_over(&request, &response) {
-            true => upgrade_required(&response),
-            false => response,
-        };
+    fn respond(&mut self, request: Box<Request>, mut response: Response, cx: &mut Context) {
+        if response.is_takeover() && !may_take_over(&request, &response) {
+            response = upgrade_required(&response);
+        }
         let is_input_usable = match self.reading.as_deref() {
             // Who still reads is taken to read to the end.
             Some(Reading::Flow(flow)) => {
@@ -805,7 +815,7 @@ impl Connection {
             && is_input_usable
             && !encode::asks_to_close(&response);
         let target = request.target;
-        let (framing, rest) = self.encode(&request, response, keep_alive, cx);
+        let (framing, rest) = self.encode(&request, &mut response, keep_alive, cx);
         cx.recycle_request(request);
         match rest {
             None => self.answer_is_whole(framing.keep_alive, cx),
@@ -885,6 +895,7 @@ impl Connection {
     }
 
     /// All of an answer is in the output or sent.
+    #[inline]
     fn answer_is_whole(&mut self, keep_alive: bool, cx: &Context) {
         if !keep_alive {
             return self.end(CloseReason::Answered, cx);
@@ -978,12 +989,15 @@ impl Connection {
     fn encode(
         &mut self,
         request: &Request,
-        response: Response,
+        response: &mut Response,
         keep_alive: bool,
         cx: &mut Context,
     ) -> (Framing, Option<AnswerBody>) {
         cx.tally.requests += 1;
-        let response = word(response, request.has_head().then_some(request));
+        if response.is_to_word() {
+            let unworded = mem::replace(response, Response::new(StatusCode::OK));
+            *response = word(unworded, request.has_head().then_some(request));
+        }
         let output = self.output.get_or_insert_with(|| cx.take_output());
         let is_head = request.method == Method::HEAD;
         let is_http_10 = request.head.version() == wharf_http::Version::Http10;
@@ -992,11 +1006,13 @@ impl Connection {
             None if is_http_10 || response.is_takeover() => Coding::UntilClose,
             None => Coding::Chunked,
         };
-        let has_body = !is_head && status_allows_body(response.status().as_u16());
-        let keep_alive = keep_alive && !(has_body && coding == Coding::UntilClose);
+        let ends_by_closing = coding == Coding::UntilClose
+            && !is_head
+            && status_allows_body(response.status().as_u16());
+        let keep_alive = keep_alive && !ends_by_closing;
         let is_takeover = response.is_takeover();
         let framing = Framing { is_head, keep_alive, coding, is_takeover, is_http_10 };
-        let rest = encode::encode(output, response, &framing, &cx.date);
+        let rest = encode::encode(output, response, &framing, &mut cx.openings);
         (framing, rest)
     }
 
@@ -1147,8 +1163,22 @@ impl Connection {
 
     // Receiving.
 
+    /// Whether the repeating receive is in flight, as it is but while a body has its own.
+    fn is_receiving(&self) -> bool {
+        matches!(self.receiving, Receiving::Repeating(_))
+    }
+
     /// Sees to it that the right receive is in flight.
+    #[inline]
     fn arm_receive(&mut self, cx: &mut Context) {
+        let has_no_body = self.status != Status::Body;
+        if has_no_body && self.pending.is_empty() && self.is_receiving() {
+            return;
+        }
+        self.arm_receive_anew(cx);
+    }
+
+    fn arm_receive_anew(&mut self, cx: &mut Context) {
         if self.input_ended || matches!(self.status, Status::Closing | Status::Ending) {
             return;
         }
@@ -1203,11 +1233,23 @@ impl Connection {
 
 /// Finds out what is to happen to a request whose head is whole.
 fn route(request: &mut Request, cx: &Context) -> Plan {
-    let Ok(method) = Method::from_bytes(request.head.method().of(request.bytes.as_slice())) else {
-        // The parser admits only tokens, and every token is a method.
-        return Plan::Answer(internal_error());
-    };
-    request.method = method;
+    let bytes = request.bytes.as_slice();
+    match request.head.method().of(bytes) {
+        // As a recycled request has it already.
+        b"GET" => {}
+        other => match Method::from_bytes(other) {
+            Ok(method) => request.method = method,
+            // The parser admits only tokens, and every token is a method.
+            Err(_) => return Plan::Answer(internal_error()),
+        },
+    }
+    if request.head.form() == TargetForm::Origin {
+        let path = request.head.path().of(request.bytes.as_slice());
+        if let Some(target) = cx.shared.routes.find_exact(&request.method, path) {
+            request.target = Some(target);
+            return Plan::Handle(target);
+        }
+    }
     match request.head.form() {
         // RFC 9112 section 3.2.4: without a path this is how a proxy is asked for `OPTIONS *`.
         TargetForm::Absolute

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use wharf_http::Date;
+use wharf_http::HeadLimits;
 use wharf_port::{Gather, Port, Time};
 
 use super::batch::Batch;
+use super::opening::Openings;
 use crate::Request;
 use crate::shared::Shared;
 use crate::statistics::CloseReason;
@@ -24,7 +25,8 @@ pub(super) struct Context {
     /// This shard's number.
     pub(super) shard: usize,
     pub(super) now: Time,
-    pub(super) date: Date,
+    pub(super) openings: Openings,
+    pub(super) head_limits: HeadLimits,
     /// Answers say `Connection: close`.
     pub(super) draining: bool,
     pub(super) tally: Tally,
@@ -47,13 +49,20 @@ pub(super) struct Tally {
 
 impl Context {
     pub(super) fn new(port: Port, shared: Arc<Shared>, shard: usize) -> Context {
-        let (now, date) = (port.now(), Date::at(port.unix_time()));
+        let (now, openings) = (port.now(), Openings::at(port.unix_time()));
+        let limits = &shared.limits;
+        let head_limits = HeadLimits {
+            request_line_bytes: limits.request_line_bytes,
+            head_bytes: limits.head_bytes,
+            fields: limits.fields,
+        };
         Context {
             port,
             shared,
             shard,
             now,
-            date,
+            openings,
+            head_limits,
             draining: false,
             tally: Tally::default(),
             batch: Batch::default(),
@@ -63,10 +72,12 @@ impl Context {
         }
     }
 
+    #[inline]
     pub(super) fn take_request(&mut self) -> Box<Request> {
         self.requests.pop().unwrap_or_else(|| Box::new(Request::blank()))
     }
 
+    #[inline]
     pub(super) fn recycle_request(&mut self, mut request: Box<Request>) {
         request.recycle();
         if self.requests.len() < KEPT {
@@ -95,6 +106,7 @@ impl Context {
         !self.deferred.is_empty()
     }
 
+    #[inline]
     pub(super) fn take_output(&mut self) -> Box<Gather> {
         self.outputs.pop().unwrap_or_else(|| {
             let mut output = Box::<Gather>::default();
@@ -103,6 +115,7 @@ impl Context {
         })
     }
 
+    #[inline]
     pub(super) fn recycle_output(&mut self, mut output: Box<Gather>) {
         output.clear();
         if self.outputs.len() < KEPT && output.block_mut().capacity() <= KEPT_OUTPUT_BYTES {

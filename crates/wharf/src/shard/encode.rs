@@ -2,9 +2,10 @@
 
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
-use wharf_http::{Date, Refusal, content_length, status_allows_body, status_line};
+use wharf_http::{Refusal, content_length_and_end, status_allows_body};
 use wharf_port::Gather;
 
+use super::opening::Openings;
 use super::outflow::{Coding, append};
 use crate::Response;
 use crate::response::Body;
@@ -28,32 +29,71 @@ pub(super) struct Framing {
 
 /// Whether the response asks for its connection to be closed.
 pub(super) fn asks_to_close(response: &Response) -> bool {
-    response.headers().any(|(name, value)| {
-        name == header::CONNECTION && value.as_bytes().eq_ignore_ascii_case(b"close")
+    response.fields().others().iter().any(|(name, value)| {
+        *name == header::CONNECTION && value.as_bytes().eq_ignore_ascii_case(b"close")
     })
 }
 
 /// Appends the response's head to the output, and its body if that is whole in memory. Returns the
 /// body that is still to be sent.
+#[inline]
 pub(super) fn encode(
     output: &mut Gather,
-    response: Response,
+    response: &mut Response,
     framing: &Framing,
-    date: &Date,
+    openings: &mut Openings,
 ) -> Option<Body> {
-    let status = response.status().as_u16();
-    let block = output.block_mut();
-    status_line(block, wharf_http::Version::Http11, status);
-    let mut has_date = false;
-    for (name, value) in response.headers() {
-        has_date |= name == header::DATE;
-        if !frames_the_message(name) {
-            write_field(block, name, value);
+    let status = response.status();
+    let is_usual = framing.keep_alive && !framing.is_http_10 && !framing.is_head;
+    if let Coding::Known { left } = framing.coding
+        && status == StatusCode::OK
+        && is_usual
+        && response.fields().others().is_empty()
+    {
+        openings.write_head(output.block_mut(), response.fields().known(), left);
+    } else if !encode_head(output.block_mut(), response, framing, openings) {
+        return None;
+    }
+    match response.take_body() {
+        Body::Whole(bytes) => {
+            append(output, bytes);
+            None
         }
+        rest => Some(rest),
     }
-    if !has_date {
-        date.write_field(block);
+}
+
+/// Appends any head. Whether a body follows.
+fn encode_head(
+    block: &mut Vec<u8>,
+    response: &Response,
+    framing: &Framing,
+    openings: &Openings,
+) -> bool {
+    let status = response.status().as_u16();
+    let (content_type, others) = (response.fields().known(), response.fields().others());
+    let has_date = others.iter().any(|(name, _)| *name == header::DATE);
+    openings.write(block, status, content_type, !has_date);
+    let written = others.iter().filter(|(name, _)| !frames_the_message(name));
+    written.for_each(|(name, value)| write_field(block, name, value));
+    if framing.is_takeover || !framing.keep_alive || framing.is_http_10 {
+        write_connection(block, status, framing);
     }
+    let has_body = framing.is_takeover || status_allows_body(status);
+    match framing.coding {
+        Coding::Known { left } if has_body && !framing.is_takeover => {
+            content_length_and_end(block, left);
+        }
+        Coding::Chunked if has_body && !framing.is_takeover => {
+            block.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n");
+        }
+        _ => block.extend_from_slice(b"\r\n"),
+    }
+    has_body && !framing.is_head
+}
+
+/// What becomes of the connection, where it is not what the version says.
+fn write_connection(block: &mut Vec<u8>, status: u16, framing: &Framing) {
     if framing.is_takeover {
         if status == StatusCode::SWITCHING_PROTOCOLS.as_u16() {
             block.extend_from_slice(b"connection: upgrade\r\n");
@@ -62,24 +102,6 @@ pub(super) fn encode(
         block.extend_from_slice(b"connection: close\r\n");
     } else if framing.is_http_10 {
         block.extend_from_slice(b"connection: keep-alive\r\n");
-    }
-    let has_body = framing.is_takeover || status_allows_body(status);
-    match framing.coding {
-        _ if !has_body || framing.is_takeover => {}
-        Coding::Known { left } => content_length(block, left),
-        Coding::Chunked => block.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        Coding::UntilClose => {}
-    }
-    block.extend_from_slice(b"\r\n");
-    if !has_body || framing.is_head {
-        return None;
-    }
-    match response.into_body() {
-        Body::Whole(bytes) => {
-            append(output, bytes);
-            None
-        }
-        rest => Some(rest),
     }
 }
 

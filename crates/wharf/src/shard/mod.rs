@@ -9,6 +9,7 @@ mod connection;
 mod context;
 mod encode;
 mod flow;
+mod opening;
 mod outflow;
 mod pending;
 mod wheel;
@@ -370,7 +371,7 @@ impl Shard {
         let unix_time = self.cx.port.unix_time();
         if unix_time != self.unix_time {
             self.unix_time = unix_time;
-            self.cx.date.update(unix_time);
+            self.cx.openings.update(unix_time);
         }
     }
 

@@ -14,13 +14,15 @@ pub(super) struct Pending {
     /// Invariant: if there is one, it is first in line, before all of `rest`.
     first: Option<Lease>,
     /// Boxed, since few connections have it and every connection pays for its room.
+    /// Never an empty one.
     #[allow(clippy::box_collection)]
     rest: Option<Box<VecDeque<View>>>,
 }
 
 impl Pending {
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.first.is_none() && self.rest.is_none()
     }
 
     /// How many views wait.
@@ -38,10 +40,15 @@ impl Pending {
     }
 
     /// Takes the first in line.
+    #[inline]
     pub(super) fn next(&mut self) -> Option<View> {
         if let Some(lease) = self.first.take() {
             return Some(View::Lease(lease));
         }
+        if self.rest.is_none() { None } else { self.next_of_rest() }
+    }
+
+    fn next_of_rest(&mut self) -> Option<View> {
         let next = self.rest.as_mut()?.pop_front();
         if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {
             self.rest = None;
@@ -65,7 +72,7 @@ impl Pending {
     pub(super) fn copy_out(&mut self) {
         let views: VecDeque<View> =
             std::iter::from_fn(|| self.next()).map(View::copied_out).collect();
-        self.rest = Some(Box::new(views));
+        self.rest = if views.is_empty() { None } else { Some(Box::new(views)) };
     }
 
     /// Throws everything away, and the room for it.
