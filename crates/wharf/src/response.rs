@@ -594,7 +594,7 @@ impl Response {
     pub fn reworded(mut self, words: impl IntoResponse) -> Response {
         let describes_the_body = |name: &HeaderName| name.as_str().starts_with("content-");
         let mut kept = self.take_fields();
-        kept.retain(|(name, _)| !describes_the_body(name));
+        kept.retain(|name| !describes_the_body(name));
         words.into_response().with_fields_before(kept)
     }
 
