@@ -57,6 +57,50 @@
 //! status and a [`Problem`] that says where. A program's own errors say what the client is told by
 //! [`ToProblem`]; `?` takes them too, and the log has the cause.
 //!
+//! # Bodies that flow
+//!
+//! A body may be longer than memory, or not there yet. Answers are [read](Response::body_reader),
+//! [iterated](Response::body_iter), [written](Response::body_writer), [pushed](Response::channel), or
+//! [files](Response::file) that the kernel sends; [events](Response::events) are pushed to a page for
+//! as long as it is open, without a thread. A request's body is read while it comes where the route
+//! is [streaming](Route::streaming):
+//!
+//! ```
+//! use std::fs::File;
+//! use wharf::{Error, Event, Request, Response, Router, StatusCode, post};
+//!
+//! fn store(request: &Request) -> Result<StatusCode, Error> {
+//!     std::io::copy(&mut request.reader(), &mut File::create("upload.bin")?)?;
+//!     Ok(StatusCode::CREATED)
+//! }
+//!
+//! let router = Router::new()
+//!     .route("/upload", post(store).streaming().body_limit(1 << 30))
+//!     .get("/events", |_| {
+//!         let (events, response) = Response::events();
+//!         std::thread::spawn(move || events.send(&Event::new("from any thread, at any time")));
+//!         response
+//!     });
+//! # let _ = router;
+//! ```
+//!
+//! # Around handlers
+//!
+//! [Hooks](hooks) run before and after the handlers of a router or a route: they let in, log, add
+//! fields, and answer in a handler's place. Some come with the crate.
+//!
+//! ```
+//! use wharf::Router;
+//! use wharf::hooks::{AccessLog, SecurityHeaders};
+//!
+//! let router = Router::new()
+//!     .get("/", |_| "hello")
+//!     .after(|_, response| response.header("x-served-by", "wharf"))
+//!     .hook(SecurityHeaders::new())
+//!     .hook(AccessLog::tracing());
+//! # let _ = router;
+//! ```
+//!
 //! # Servers
 //!
 //! [`Server::serve`] runs until Ctrl-C or SIGTERM and then drains. [`Server::start`] returns a
@@ -79,6 +123,11 @@
 //! in [`Limits`]. What happens is logged with [`tracing`](https://docs.rs/tracing), and counted in
 //! [`Statistics`].
 //!
+//! # Further
+//!
+//! The repository has a guide (`docs/guide`: errors, hooks, limits, testing, deploying, coming from
+//! other libraries) and examples that are whole programs.
+//!
 //! # Features
 //!
 //! - `json` (default): [`Request::json`], [`Json`], members of a [`Problem`]; by `serde_json`.
@@ -97,6 +146,33 @@
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The guide's code, compiled and run.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../../docs/guide/getting-started.md")]
+    struct GettingStarted;
+    #[doc = include_str!("../../../docs/guide/handlers.md")]
+    struct Handlers;
+    #[doc = include_str!("../../../docs/guide/bodies.md")]
+    struct Bodies;
+    #[doc = include_str!("../../../docs/guide/errors.md")]
+    struct Errors;
+    #[doc = include_str!("../../../docs/guide/hooks.md")]
+    struct Hooks;
+    #[doc = include_str!("../../../docs/guide/limits.md")]
+    struct Limits;
+    #[doc = include_str!("../../../docs/guide/testing.md")]
+    struct Testing;
+    #[doc = include_str!("../../../docs/guide/deploying.md")]
+    struct Deploying;
+    #[doc = include_str!("../../../docs/guide/windows.md")]
+    struct Windows;
+    #[doc = include_str!("../../../docs/guide/performance.md")]
+    struct Performance;
+    #[doc = include_str!("../../../docs/guide/coming-from.md")]
+    struct ComingFrom;
+}
 
 // The conformance suite's program is part of this crate's tests too, and names it as users do.
 #[cfg(test)]
