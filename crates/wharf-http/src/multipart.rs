@@ -360,8 +360,8 @@ mod tests {
         assert_eq!(parts[0].1, b"one");
         assert!(all_cuts(two.as_bytes()).is_err(), "a boundary that goes on is none, and no data");
         for (body, expected) in [
-            (format!("--b b--"), vec![]),
-            (format!("\r\n--b b--\r\nepilogue"), vec![]),
+            ("--b b--".to_owned(), vec![]),
+            ("\r\n--b b--\r\nepilogue".to_owned(), vec![]),
             (format!("preamble\r\n--b b \t\r\n{A}\r\nx\r\n--b b--"), vec![pair("a", "x")]),
             (format!("--b b\r\n{A}\r\n\r\n--b b--"), vec![pair("a", "")]),
             (format!("--b b\r\n{A}\r\n--b b--"), vec![pair("a", "")]),

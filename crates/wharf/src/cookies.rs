@@ -1,7 +1,5 @@
 //! Cookies (RFC 6265): read from a request without a copy, and set by an answer with safe defaults.
 
-use wharf_http::cookies;
-
 use crate::Request;
 #[cfg(feature = "cookies")]
 use crate::{Response, ResponseParts};
@@ -31,7 +29,7 @@ impl Request {
     pub fn cookies(&self) -> impl Iterator<Item = (&str, &str)> {
         self.header_all("cookie")
             .filter_map(|line| std::str::from_utf8(line).ok())
-            .flat_map(cookies)
+            .flat_map(wharf_http::cookies)
     }
 }
 

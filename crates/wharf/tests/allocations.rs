@@ -1,6 +1,8 @@
 //! In steady state a request costs no allocation: counted over the whole process, the client
 //! included, which makes none of its own.
 
+#![allow(clippy::unwrap_used, reason = "helpers of a test fail as it does")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Read, Write};
 use std::net::TcpStream;

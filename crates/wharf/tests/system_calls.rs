@@ -1,6 +1,7 @@
 //! On io_uring a busy server makes few system calls a request: counted by strace.
 
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "helpers of a test fail as it does")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

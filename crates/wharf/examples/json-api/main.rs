@@ -16,7 +16,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use wharf::{Error, Json, Problem, Request, Response, Router, Server, StatusCode, ToProblem};
+use wharf::{
+    Error, IntoResponse, Json, Problem, Request, Response, Router, Server, StatusCode, ToProblem,
+};
 
 use crate::tasks::{Task, Tasks};
 
@@ -75,7 +77,7 @@ struct Listing {
 fn list(tasks: &Tasks, request: &Request) -> Result<Json<Listing>, Error> {
     let Page { after, limit, done } = request.query()?;
     if !(1..=MOST_LISTED).contains(&limit) {
-        return Err(Invalid("limit", format!("is 1 to {MOST_LISTED}")))?;
+        return Err(Invalid("limit", format!("is 1 to {MOST_LISTED}")).into());
     }
     // One more than is shown says whether there is more.
     let mut tasks = tasks.list(after, limit + 1, done).map_err(Error::internal)?;
@@ -93,10 +95,7 @@ struct NewTask {
     title: String,
 }
 
-fn create(
-    tasks: &Tasks,
-    request: &Request,
-) -> Result<(StatusCode, [(&'static str, String); 1], Json<Task>), Error> {
+fn create(tasks: &Tasks, request: &Request) -> Result<impl IntoResponse, Error> {
     let new: NewTask = request.json()?;
     let task = tasks.add(checked(&new.title)?).map_err(Error::internal)?;
     let location = [("location", format!("/tasks/{}", task.id))];
@@ -126,7 +125,7 @@ fn change(tasks: &Tasks, request: &Request) -> Result<Json<Task>, Error> {
 fn delete(tasks: &Tasks, request: &Request) -> Result<Response, Error> {
     let id = request.param("id")?;
     if !tasks.delete(id).map_err(Error::internal)? {
-        return Err(NoTask(id))?;
+        return Err(NoTask(id).into());
     }
     Ok(Response::new(StatusCode::NO_CONTENT))
 }
