@@ -95,11 +95,11 @@ struct NewTask {
     title: String,
 }
 
-fn create(tasks: &Tasks, request: &Request) -> Result<impl IntoResponse, Error> {
+fn create(tasks: &Tasks, request: &Request) -> Result<Response, Error> {
     let new: NewTask = request.json()?;
     let task = tasks.add(checked(&new.title)?).map_err(Error::internal)?;
     let location = [("location", format!("/tasks/{}", task.id))];
-    Ok((StatusCode::CREATED, location, Json(task)))
+    Ok((StatusCode::CREATED, location, Json(task)).into_response())
 }
 
 fn show(tasks: &Tasks, request: &Request) -> Result<Json<Task>, Error> {
