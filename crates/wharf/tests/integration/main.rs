@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod app;
+#[cfg(target_os = "linux")]
+mod browser;
 mod clients;
 mod compression;
 mod connections;
@@ -15,6 +17,8 @@ mod hooks;
 mod limits;
 mod load;
 mod messages;
+#[cfg(target_os = "linux")]
+mod pages;
 mod pool;
 mod programs;
 mod shipped_hooks;
