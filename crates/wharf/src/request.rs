@@ -332,11 +332,11 @@ impl Request {
     /// use wharf::{Request, Response};
     ///
     /// fn echo(request: &Request) -> Response {
-    ///     Response::text(request.body_bytes())
+    ///     Response::text(request.bytes())
     /// }
     /// # let _ = echo;
     /// ```
-    pub fn body_bytes(&self) -> Bytes {
+    pub fn bytes(&self) -> Bytes {
         match &self.body {
             Body::Empty => Bytes::new(),
             Body::BehindHead(range) => self.bytes.share(range.clone()),

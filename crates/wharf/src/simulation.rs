@@ -46,7 +46,7 @@ fn describe(request: &Request) -> String {
 }
 
 fn echo(request: &Request) -> Response {
-    Response::text(request.body_bytes())
+    Response::text(request.bytes())
 }
 
 /// Text, a part of a file, a large text, and another part of the file.

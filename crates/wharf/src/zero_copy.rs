@@ -31,7 +31,7 @@ fn find_copies(request: &Request) -> String {
         Body::Apart(View::Lease(lease)) => lease.as_ptr_range(),
         _ => return "the body was copied".to_owned(),
     };
-    let shared = request.body_bytes();
+    let shared = request.bytes();
     for (name, part) in parts {
         if !lies_in(part, &block) {
             return format!("the {name} was copied");

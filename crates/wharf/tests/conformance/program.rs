@@ -28,7 +28,7 @@ pub(crate) fn router() -> Router {
 fn echo(request: &Request) -> Response {
     Response::new(StatusCode::OK)
         .header("content-type", "application/octet-stream")
-        .body(request.body_bytes())
+        .body(request.bytes())
 }
 
 /// A body of one line: what the server takes the request to be.

@@ -10,7 +10,7 @@ fn router() -> Router {
     Router::new()
         .route("/inline", get(|_| "inline").inline())
         .route("/pooled", get(|_| "pooled").pooled())
-        .post("/echo", |request: &Request| Response::text(request.body_bytes()))
+        .post("/echo", |request: &Request| Response::text(request.bytes()))
         .route(
             "/count",
             post(|request: &Request| -> Result<String, wharf::Error> {

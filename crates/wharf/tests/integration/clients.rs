@@ -16,7 +16,7 @@ fn router() -> Router {
         .get("/hello/{name}", |request| {
             request.param::<String>("name").map(|name| format!("Hello, {name}!"))
         })
-        .route("/echo", post(|request: &Request| Response::text(request.body_bytes())))
+        .route("/echo", post(|request: &Request| Response::text(request.bytes())))
 }
 
 fn ureq_keeps_its_connection_and_posts(backend: Backend) {

@@ -38,7 +38,7 @@ fn describe(request: &Request) -> String {
 }
 
 fn echo(request: &Request) -> Response {
-    Response::text(request.body_bytes())
+    Response::text(request.bytes())
 }
 
 fn a_request_reaches_its_handler_whole(backend: Backend) {
