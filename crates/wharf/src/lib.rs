@@ -138,7 +138,8 @@
 //! - `anyhow`: handlers may return `anyhow::Error`, and turn it into an [`Error`] with `?`.
 //! - `files` (default): [`Response::file`], [`Files`]; with `mime_guess`.
 //! - `auth`: the hooks [`RequireBasicAuth`](hooks) and `RequireBearer`.
-//! - `compression`: the hook `Compress`, by brotli and gzip.
+//! - `compression`: the hooks `Compress` and `Decompress`, by brotli and gzip.
+//! - `zstd`: the same by Zstandard, which needs a C compiler.
 //! - `test`: `wharf::test`, to try routers without sockets.
 //! - `signals` (default): [`Server::serve`] listens for Ctrl-C and SIGTERM.
 #![forbid(unsafe_code)]

@@ -18,6 +18,8 @@ use wharf_port::Lease;
 
 use crate::shared::Reservation;
 use crate::stream::{BodyReader, Inflow, Produce, Signal, Trailers};
+#[cfg(feature = "compression")]
+use crate::stream::{Decoded, OpenDecoder};
 use crate::{Error, Response};
 
 /// A request: method, path, header fields, body, and who sent it.
@@ -176,6 +178,11 @@ pub(crate) enum Body {
     BehindHead(Range<usize>),
     Apart(View),
 }
+
+/// The body as the readers of a request that flows get it.
+#[cfg(feature = "compression")]
+#[derive(Clone)]
+struct Decoding(Arc<Mutex<Decoded>>);
 
 /// A path parameter's value.
 pub(crate) enum Parameter {
@@ -363,6 +370,10 @@ impl Request {
     /// # let _ = router;
     /// ```
     pub fn reader(&self) -> BodyReader {
+        #[cfg(feature = "compression")]
+        if let (Some(inflow), Some(decoded)) = (&self.inflow, self.decoded()) {
+            return BodyReader::decoded(inflow, decoded);
+        }
         match &self.inflow {
             Some(inflow) => BodyReader::of(inflow),
             None => {
@@ -374,6 +385,29 @@ impl Request {
                 BodyReader::whole(view, self.peer())
             }
         }
+    }
+
+    /// What a hook has had made of a body that flows.
+    #[cfg(feature = "compression")]
+    fn decoded(&self) -> Option<Arc<Mutex<Decoded>>> {
+        self.extensions.get::<Decoding>().map(|Decoding(decoded)| decoded.clone())
+    }
+
+    /// Has the body decoded: at once and wholly if it is there, else as it is read.
+    ///
+    /// # Errors
+    /// What is wrong with a body that is there.
+    #[cfg(feature = "compression")]
+    pub(crate) fn decode(&mut self, open: OpenDecoder, max_bytes: usize) -> std::io::Result<()> {
+        if let Some(inflow) = &self.inflow {
+            let decoded = Decoded::new(BodyReader::uncounted(inflow), open, max_bytes);
+            self.extensions.insert(Decoding(Arc::new(Mutex::new(decoded))));
+            return Ok(());
+        }
+        let mut body = Vec::new();
+        std::io::Read::read_to_end(&mut Decoded::new(self.reader(), open, max_bytes), &mut body)?;
+        self.body = Body::Apart(View::Joined(body.into()));
+        Ok(())
     }
 
     /// Whether the client has gone: the connection failed, or the client has closed its side, which

@@ -633,11 +633,15 @@ impl Response {
 
     /// Whether the body can be had in pieces before it is sent, to change its form.
     #[cfg(feature = "compression")]
-    pub(crate) fn is_compressible(&self) -> bool {
+    pub(crate) fn is_compressible(&self, with_events: bool) -> bool {
         match &self.body {
             Body::Whole(_) => true,
             Body::Parts(_) => false,
-            Body::Stream(stream) => matches!(stream.source, Source::Pulled(_)),
+            Body::Stream(stream) => match stream.source {
+                Source::Pulled(_) | Source::Writer(_) | Source::Channel(_) => true,
+                Source::Events(_) => with_events,
+                Source::Tunnel(_) => false,
+            },
         }
     }
 

@@ -1,4 +1,4 @@
-//! Answers made shorter on their way: gzip and brotli, as far as a client takes them.
+//! Answers made shorter on their way: gzip, brotli and Zstandard, as far as a client takes them.
 
 use std::io::{self, Write};
 
@@ -10,17 +10,19 @@ use wharf_http::coding_weight;
 
 use super::Hook;
 use crate::response::Body;
-use crate::stream::{Produce, Source, Trailers};
+use crate::stream::{BodyWriter, Encode, Produce, Source, Trailers};
 use crate::{Request, Response};
 
-/// Compresses answers for clients that take it (RFC 9110 section 12.5.3), by brotli or gzip.
+/// Compresses answers for clients that take it (RFC 9110 section 12.5.3), by brotli or gzip, and
+/// with the feature `zstd` by Zstandard.
 ///
 /// What is compressed: bodies whole in memory from [1,024 bytes](Compress::min_bytes) on, and those
-/// of [`Response::body_iter`] and [`Response::body_reader`], piece by piece, each flushed so that it
-/// can be read as soon as it comes. What is not: types that are compressed already or not known to
-/// gain by it; answers that have a `Content-Encoding`, or `Cache-Control: no-transform`; parts of
-/// files; partial content, and requests for such; bodies that are pushed or written
-/// ([`Response::channel`], events, [`Response::body_writer`]).
+/// that flow, piece by piece, each flushed so that it can be read as soon as it comes: of
+/// [`Response::body_iter`], [`Response::body_reader`], [`Response::body_writer`] and
+/// [`Response::channel`], on the thread that gives the piece. [Events](Compress::events) are, if that
+/// is asked for. What is not: types that are compressed already or not known to gain by it; answers
+/// that have a `Content-Encoding`, or `Cache-Control: no-transform`; parts of files; partial content,
+/// and requests for such.
 ///
 /// Whatever could have been compressed says `Vary: accept-encoding`. An answer that was has a weak
 /// ETag in place of a strong one, since its bytes are others (RFC 9110 section 8.8.1), and no
@@ -40,12 +42,35 @@ use crate::{Request, Response};
 #[derive(Clone, Debug)]
 pub struct Compress {
     min_bytes: usize,
+    events: bool,
 }
 
-#[derive(Clone, Copy)]
-enum Coding {
+/// A content coding (RFC 9110 section 8.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
     Brotli,
+    #[cfg(feature = "zstd")]
+    Zstd,
     Gzip,
+}
+
+impl Coding {
+    /// What Wharf knows; of those that a client likes as much the first is taken.
+    pub(super) const ALL: &[Coding] = &[
+        Coding::Brotli,
+        #[cfg(feature = "zstd")]
+        Coding::Zstd,
+        Coding::Gzip,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Coding::Brotli => "br",
+            #[cfg(feature = "zstd")]
+            Coding::Zstd => "zstd",
+            Coding::Gzip => "gzip",
+        }
+    }
 }
 
 /// Below this a body fits into one packet anyway.
@@ -55,6 +80,12 @@ const BROTLI_QUALITY: u32 = 4;
 /// The binary logarithm of the window's bytes: 512 KB, which is what one stream keeps.
 const BROTLI_WINDOW: u32 = 19;
 const BROTLI_BUFFER_BYTES: usize = 4_096;
+/// Of 1 to 22: faster than gzip, and shorter.
+#[cfg(feature = "zstd")]
+const ZSTD_LEVEL: i32 = 3;
+/// As brotli's. Clients need not take more than 23 (RFC 9659).
+#[cfg(feature = "zstd")]
+const ZSTD_WINDOW: u32 = 19;
 /// Types beside `text/…` and those that end with `+json` or `+xml`.
 const TYPES: [&str; 9] = [
     "application/json",
@@ -71,7 +102,7 @@ const TYPES: [&str; 9] = [
 impl Compress {
     /// Compresses what is worth it.
     pub fn new() -> Compress {
-        Compress { min_bytes: MIN_BYTES }
+        Compress { min_bytes: MIN_BYTES, events: false }
     }
 
     /// Leaves bodies alone whose length is known and below this, in bytes. Default 1,024.
@@ -80,9 +111,16 @@ impl Compress {
         self
     }
 
+    /// Compresses [server-sent events](Response::events) too. Each stream then keeps some hundred
+    /// kilobytes for as long as it is open, which is why they are left alone otherwise.
+    pub fn events(mut self) -> Compress {
+        self.events = true;
+        self
+    }
+
     /// Whether some client could get this answer compressed.
     fn is_worth_it(&self, response: &Response) -> bool {
-        let has_body = response.is_compressible();
+        let has_body = response.is_compressible(self.events);
         let is_long = response.body_len().is_none_or(|bytes| bytes >= self.min_bytes as u64);
         let status = response.status();
         let is_whole = !status.is_informational()
@@ -138,24 +176,24 @@ fn gains(media_type: &HeaderValue) -> bool {
     essence.starts_with("text/") || has_suffix || TYPES.contains(&essence.as_str())
 }
 
-/// The coding that the client likes best; of equals brotli. None if it would rather have none.
+/// The coding that the client likes best. None if it would rather have none.
 fn accepted(request: &Request) -> Option<Coding> {
     let accept = || request.header_all(header::ACCEPT_ENCODING.as_str());
     let plain = coding_weight(accept(), "identity").unwrap_or(0);
-    let weigh = |name| coding_weight(accept(), name).filter(|&it| it > 0 && it >= plain);
-    match (weigh("br"), weigh("gzip")) {
-        (Some(brotli), Some(gzip)) if gzip > brotli => Some(Coding::Gzip),
-        (Some(_), _) => Some(Coding::Brotli),
-        (None, Some(_)) => Some(Coding::Gzip),
-        (None, None) => None,
-    }
+    let weigh = |coding: &Coding| {
+        let weight = coding_weight(accept(), coding.name());
+        weight.filter(|&it| it > 0 && it >= plain).map(|weight| (*coding, weight))
+    };
+    // Of equals the last one is the greatest.
+    let best = Coding::ALL.iter().rev().filter_map(weigh).max_by_key(|&(_, weight)| weight);
+    best.map(|(coding, _)| coding)
 }
 
 fn compressed(mut response: Response, coding: Coding) -> Response {
     let body = match response.take_body() {
         Body::Whole(bytes) => {
-            let mut encoder = Encoder::new(coding);
-            let short = encoder.piece(&bytes, false).and_then(|mut short| {
+            let short = Encoder::new(coding).and_then(|mut encoder| {
+                let mut short = encoder.piece(&bytes, false)?;
                 short.extend_from_slice(&encoder.end()?);
                 Ok(short)
             });
@@ -165,30 +203,49 @@ fn compressed(mut response: Response, coding: Coding) -> Response {
             }
         }
         Body::Stream(mut stream) => {
-            stream.source = match stream.source {
-                Source::Pulled(source) => {
-                    stream.length = None;
-                    let encoder = Some(Encoder::new(coding));
-                    Source::Pulled(Box::new(Compressed { source, encoder }))
+            let encoder = match Encoder::new(coding) {
+                Ok(encoder) => Box::new(encoder),
+                Err(error) => {
+                    tracing::warn!("an answer is not compressed: {error}");
+                    return response.with_body_as(Body::Stream(stream));
                 }
-                other => return response.stream(other),
             };
+            stream.length = None;
+            stream.source = encoded(stream.source, encoder);
             Body::Stream(stream)
         }
         parts @ Body::Parts(_) => return response.with_body_as(parts),
     };
-    let name = match coding {
-        Coding::Brotli => "br",
-        Coding::Gzip => "gzip",
-    };
     let weak = response.header_value(header::ETAG).and_then(weakened);
     let response = response
         .with_body_as(body)
-        .set_header(header::CONTENT_ENCODING, HeaderValue::from_static(name))
+        .set_header(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()))
         .without_header(header::ACCEPT_RANGES);
     match weak {
         Some(tag) => response.set_header(header::ETAG, tag),
         None => response,
+    }
+}
+
+/// What gives the other form of what `source` gives.
+fn encoded(source: Source, encoder: Box<Encoder>) -> Source {
+    match source {
+        Source::Pulled(source) => {
+            Source::Pulled(Box::new(Compressed { source, encoder, done: false }))
+        }
+        Source::Writer(write) => Source::Writer(Box::new(move |body: &mut BodyWriter| {
+            body.encode_by(encoder);
+            write(body)
+        })),
+        Source::Channel(outlet) => {
+            outlet.encode_by(encoder);
+            Source::Channel(outlet)
+        }
+        Source::Events(outlet) => {
+            outlet.encode_by(encoder);
+            Source::Events(outlet)
+        }
+        tunnel @ Source::Tunnel(_) => tunnel,
     }
 }
 
@@ -201,29 +258,41 @@ fn weakened(tag: &HeaderValue) -> Option<HeaderValue> {
 /// A compressor, and what it has put out.
 enum Encoder {
     Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
+    #[cfg(feature = "zstd")]
+    Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
     Gzip(GzEncoder<Vec<u8>>),
+    Ended,
 }
 
 impl Encoder {
-    fn new(coding: Coding) -> Encoder {
-        match coding {
+    fn new(coding: Coding) -> io::Result<Encoder> {
+        Ok(match coding {
             Coding::Brotli => Encoder::Brotli(Box::new(brotli::CompressorWriter::new(
                 Vec::new(),
                 BROTLI_BUFFER_BYTES,
                 BROTLI_QUALITY,
                 BROTLI_WINDOW,
             ))),
+            #[cfg(feature = "zstd")]
+            Coding::Zstd => {
+                let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL)?;
+                encoder.window_log(ZSTD_WINDOW)?;
+                Encoder::Zstd(encoder)
+            }
             Coding::Gzip => {
                 Encoder::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::default()))
             }
-        }
+        })
     }
 
     /// Takes a piece in, and puts out what there is: all of it, if it is to be flushed.
     fn piece(&mut self, piece: &[u8], flushes: bool) -> io::Result<Vec<u8>> {
         let writer: &mut dyn Write = match self {
             Encoder::Brotli(encoder) => encoder,
+            #[cfg(feature = "zstd")]
+            Encoder::Zstd(encoder) => encoder,
             Encoder::Gzip(encoder) => encoder,
+            Encoder::Ended => return Err(io::Error::other("the body has ended")),
         };
         writer.write_all(piece)?;
         if flushes {
@@ -231,14 +300,26 @@ impl Encoder {
         }
         Ok(match self {
             Encoder::Brotli(encoder) => std::mem::take(encoder.get_mut()),
+            #[cfg(feature = "zstd")]
+            Encoder::Zstd(encoder) => std::mem::take(encoder.get_mut()),
             Encoder::Gzip(encoder) => std::mem::take(encoder.get_mut()),
+            Encoder::Ended => Vec::new(),
         })
     }
+}
 
-    fn end(self) -> io::Result<Vec<u8>> {
-        match self {
+impl Encode for Encoder {
+    fn encode(&mut self, piece: &[u8]) -> io::Result<Vec<u8>> {
+        self.piece(piece, true)
+    }
+
+    fn end(&mut self) -> io::Result<Vec<u8>> {
+        match std::mem::replace(self, Encoder::Ended) {
             Encoder::Brotli(encoder) => Ok(encoder.into_inner()),
+            #[cfg(feature = "zstd")]
+            Encoder::Zstd(encoder) => encoder.finish(),
             Encoder::Gzip(encoder) => encoder.finish(),
+            Encoder::Ended => Ok(Vec::new()),
         }
     }
 }
@@ -246,16 +327,19 @@ impl Encoder {
 /// A source whose pieces are compressed.
 struct Compressed {
     source: Box<dyn Produce>,
-    /// None at the end.
-    encoder: Option<Encoder>,
+    encoder: Box<Encoder>,
+    done: bool,
 }
 
 impl Produce for Compressed {
     fn produce(&mut self) -> io::Result<Option<Bytes>> {
-        while let Some(encoder) = &mut self.encoder {
+        while !self.done {
             let short = match self.source.produce()? {
-                Some(piece) => encoder.piece(&piece, true)?,
-                None => self.encoder.take().map_or(Ok(Vec::new()), Encoder::end)?,
+                Some(piece) => self.encoder.encode(&piece)?,
+                None => {
+                    self.done = true;
+                    self.encoder.end()?
+                }
             };
             if !short.is_empty() {
                 return Ok(Some(short.into()));

@@ -59,6 +59,8 @@ mod auth;
 #[cfg(feature = "compression")]
 mod compress;
 mod cors;
+#[cfg(feature = "compression")]
+mod decompress;
 mod request_id;
 mod security_headers;
 
@@ -73,6 +75,8 @@ pub use auth::{RequireBasicAuth, RequireBearer};
 #[cfg(feature = "compression")]
 pub use compress::Compress;
 pub use cors::Cors;
+#[cfg(feature = "compression")]
+pub use decompress::Decompress;
 pub use request_id::{RequestId, RequestIds};
 pub use security_headers::SecurityHeaders;
 

@@ -383,12 +383,17 @@ impl Connection {
         }
     }
 
-    /// A comment between server-sent events, which is nothing to a client and all to a proxy.
+    /// Keeps a stream of events alive.
     fn beat(&mut self, cx: &mut Context) {
+        self.deadline = self.next_heartbeat(cx);
         let Some(outflow) = self.outflow.as_deref() else { return };
         let output = self.output.get_or_insert_with(|| cx.take_output());
-        outflow.write(output, Bytes::from_static(b":\n\n"));
-        self.flush(cx);
+        outflow.beat(output);
+        if output.remaining() > 0 {
+            return self.flush(cx);
+        }
+        // The queue has it, and will tell.
+        self.output.take().into_iter().for_each(|output| cx.recycle_output(output));
     }
 
     fn next_heartbeat(&self, cx: &Context) -> Time {

@@ -83,6 +83,17 @@ impl Outflow {
         matches!(self.source, Source::Events(_))
     }
 
+    /// Appends what is nothing to a client and all to a proxy: a comment between events. One that
+    /// has to be encoded goes through the queue, to be asked for.
+    pub(super) fn beat(&self, output: &mut Gather) {
+        const COMMENT: &[u8] = b":\n\n";
+        if let Source::Events(outlet) = &self.source
+            && !outlet.interject(COMMENT)
+        {
+            self.write(output, Bytes::from_static(COMMENT));
+        }
+    }
+
     /// A peer must not take the end of the connection for the end of the body.
     pub(super) fn ends_with_connection(&self) -> bool {
         self.coding == Coding::UntilClose

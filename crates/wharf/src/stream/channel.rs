@@ -3,11 +3,14 @@
 //! The program's end may be cloned, sent to any thread and kept as long as it likes; it holds no
 //! thread. The connection's end is asked when the peer has taken what went before, so a peer that
 //! does not read fills the queue, and then the program waits or is told.
+//!
+//! A queue may have an encoder, which changes the form of what goes through. It runs where pieces
+//! are sent, so that the connection's thread does not do its work.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -29,20 +32,34 @@ pub(crate) fn channel() -> (BodySender, Outlet) {
             queue: VecDeque::new(),
             bytes: 0,
             senders: 1,
+            is_encoded: false,
             end: None,
             receiver: Receiver::NotYet,
             is_draining: false,
             on_close: Vec::new(),
         }),
         room: Condvar::new(),
+        encoder: OnceLock::new(),
     });
     (BodySender { channel: channel.clone() }, Outlet { channel })
+}
+
+/// Changes the form of a body, piece by piece.
+pub(crate) trait Encode: Send {
+    /// The other form of a piece. It can be read as soon as it comes.
+    fn encode(&mut self, piece: &[u8]) -> io::Result<Vec<u8>>;
+
+    /// What ends the other form. Asked once, behind all pieces.
+    fn end(&mut self) -> io::Result<Vec<u8>>;
 }
 
 struct Channel {
     state: Mutex<State>,
     /// There is room, or nobody to make room for.
     room: Condvar,
+    /// Held from before a piece is encoded until it is queued, so that pieces keep their order.
+    /// Always taken before `state`.
+    encoder: OnceLock<Mutex<Box<dyn Encode>>>,
 }
 
 struct State {
@@ -50,6 +67,8 @@ struct State {
     /// What the queue's pieces count.
     bytes: usize,
     senders: usize,
+    /// What is in the queue went through the encoder, and all that follows has to.
+    is_encoded: bool,
     end: Option<End>,
     receiver: Receiver,
     is_draining: bool,
@@ -91,10 +110,106 @@ impl Channel {
 
     fn end(&self, end: End) {
         let mut state = self.lock();
-        if state.end.is_none() {
-            state.end = Some(end);
-            Channel::tell(state);
+        if state.end.is_some() {
+            return;
         }
+        if state.is_encoded
+            && matches!(end, End::Finished(_))
+            && let Some(encoder) = self.encoder.get()
+        {
+            drop(state);
+            let encoder = encoder.lock();
+            state = self.lock();
+            if state.end.is_some() {
+                return;
+            }
+            let last = encoder.ok().map(|mut encoder| encoder.end());
+            state.end_encoded(last.unwrap_or_else(|| Err(broken())), end);
+        } else {
+            state.end = Some(end);
+        }
+        Channel::tell(state);
+    }
+
+    /// Queues a piece.
+    fn push(&self, mut state: MutexGuard<'_, State>, bytes: Bytes) -> Result<(), SendError> {
+        if state.is_closed() {
+            return Err(SendError::Closed);
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if let Some(encoder) = self.encoder.get()
+            && state.is_encoded
+        {
+            drop(state);
+            let encoder = encoder.lock();
+            return self.push_encoded(encoder.ok(), &bytes);
+        }
+        state.push(bytes);
+        Channel::tell(state);
+        Ok(())
+    }
+
+    /// Encodes a piece and queues it. Without an encoder, which an earlier piece broke, the body
+    /// has failed.
+    fn push_encoded(&self, encoder: Option<Encoder<'_>>, bytes: &[u8]) -> Result<(), SendError> {
+        let encoded = match encoder {
+            Some(mut encoder) => encoder.encode(bytes).map(|encoded| (encoder, encoded)),
+            None => Err(broken()),
+        };
+        match encoded {
+            Ok((_in_order, encoded)) => {
+                let mut state = self.lock();
+                if state.is_closed() {
+                    return Err(SendError::Closed);
+                }
+                if !encoded.is_empty() {
+                    state.push(encoded.into());
+                    Channel::tell(state);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!("an answer is cut off: its body could not be encoded: {error}");
+                self.end(End::Failed);
+                Err(SendError::Closed)
+            }
+        }
+    }
+
+    #[cfg(feature = "compression")]
+    /// Has all that is queued and all that follows go through the encoder. Only before the
+    /// connection's end is attached, and once.
+    fn encode_by(&self, mut encoder: Box<dyn Encode>) {
+        let mut state = self.lock();
+        let queue = std::mem::take(&mut state.queue);
+        state.bytes = 0;
+        for piece in queue {
+            match encoder.encode(&piece) {
+                Ok(encoded) if encoded.is_empty() => {}
+                Ok(encoded) => state.push(encoded.into()),
+                Err(_) => state.end = Some(End::Failed),
+            }
+        }
+        if let Some(end @ End::Finished(_)) = state.end.take_if(|end| end.is_finished()) {
+            state.end_encoded(encoder.end(), end);
+        }
+        state.is_encoded = self.encoder.set(Mutex::new(encoder)).is_ok();
+    }
+}
+
+type Encoder<'a> = MutexGuard<'a, Box<dyn Encode>>;
+
+/// A panic has left an encoder in the middle of something.
+fn broken() -> io::Error {
+    io::Error::other("its encoder panicked")
+}
+
+#[cfg(feature = "compression")]
+impl End {
+    fn is_finished(&self) -> bool {
+        matches!(self, End::Finished(_))
     }
 }
 
@@ -110,6 +225,22 @@ impl State {
     fn push(&mut self, bytes: Bytes) {
         self.bytes += bytes.len() + PIECE_BYTES;
         self.queue.push_back(bytes);
+    }
+
+    /// The body ends behind `last`, if the encoder could make that.
+    fn end_encoded(&mut self, last: io::Result<Vec<u8>>, end: End) {
+        match last {
+            Ok(last) => {
+                if !last.is_empty() {
+                    self.push(last.into());
+                }
+                self.end = Some(end);
+            }
+            Err(error) => {
+                tracing::warn!("an answer is cut off: its body could not be encoded: {error}");
+                self.end = Some(End::Failed);
+            }
+        }
     }
 }
 
@@ -170,7 +301,7 @@ impl BodySender {
             }
             state = self.channel.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        Self::push(state, bytes.into())
+        self.channel.push(state, bytes.into())
     }
 
     /// Sends the next piece, or says that there is no room for it now.
@@ -182,18 +313,7 @@ impl BodySender {
         if state.is_full() && !state.is_closed() {
             return Err(SendError::Full);
         }
-        Self::push(state, bytes.into())
-    }
-
-    fn push(mut state: MutexGuard<'_, State>, bytes: Bytes) -> Result<(), SendError> {
-        if state.is_closed() {
-            return Err(SendError::Closed);
-        }
-        if !bytes.is_empty() {
-            state.push(bytes);
-            Channel::tell(state);
-        }
-        Ok(())
+        self.channel.push(state, bytes.into())
     }
 
     /// Whether nothing can be sent any more: the client has gone, or the body was ended.
@@ -300,6 +420,12 @@ impl BodyWriter {
         self.sender.is_closed()
     }
 
+    /// Has all that is written go through the encoder. Before anything is.
+    #[cfg(feature = "compression")]
+    pub(crate) fn encode_by(&self, encoder: Box<dyn Encode>) {
+        self.sender.channel.encode_by(encoder);
+    }
+
     /// Runs `write` and ends the body as it ends.
     pub(crate) fn run(self, write: impl FnOnce(&mut BodyWriter) -> io::Result<()>) {
         // Dropped by a panic of `write`, the sender cuts the answer off.
@@ -392,6 +518,28 @@ impl Outlet {
         }
     }
 
+    /// Has all that was and will be sent go through the encoder.
+    #[cfg(feature = "compression")]
+    pub(crate) fn encode_by(&self, encoder: Box<dyn Encode>) {
+        self.channel.encode_by(encoder);
+    }
+
+    /// Queues a piece of the connection's own, unless the program is sending one at this moment.
+    /// False: the body has no encoder that the piece would have to go through.
+    pub(crate) fn interject(&self, piece: &[u8]) -> bool {
+        let is_encoded = self.channel.lock().is_encoded;
+        if let Some(encoder) = self.channel.encoder.get()
+            && is_encoded
+        {
+            if let Ok(encoder) = encoder.try_lock() {
+                // What has ended needs no piece more.
+                let _ = self.channel.push_encoded(Some(encoder), piece);
+            }
+            return true;
+        }
+        false
+    }
+
     /// The server drains. `at_once`: the body ends with what is queued.
     pub(crate) fn drain(&self, at_once: bool) {
         self.channel.lock().is_draining = true;
@@ -411,5 +559,94 @@ impl Drop for Outlet {
         drop(state);
         self.channel.room.notify_all();
         on_close.into_iter().for_each(|tell| tell());
+    }
+}
+
+#[cfg(all(test, feature = "compression"))]
+mod tests {
+    use super::*;
+
+    /// Puts each piece in brackets.
+    struct Brackets;
+
+    impl Encode for Brackets {
+        fn encode(&mut self, piece: &[u8]) -> io::Result<Vec<u8>> {
+            match piece {
+                b"bad" => Err(io::Error::other("as asked")),
+                _ => Ok([b"<", piece, b">"].concat()),
+            }
+        }
+
+        fn end(&mut self) -> io::Result<Vec<u8>> {
+            Ok(b"|".to_vec())
+        }
+    }
+
+    /// All that is queued, and how it ends.
+    fn pulled(outlet: &Outlet) -> (String, &'static str) {
+        let mut all = Vec::new();
+        let end = loop {
+            match outlet.pull() {
+                Pull::Bytes(bytes) => all.extend_from_slice(&bytes),
+                Pull::Nothing => break "open",
+                Pull::End(trailers) if trailers.is_empty() => break "end",
+                Pull::End(_) => break "end with trailers",
+                Pull::Failed => break "failed",
+            }
+        };
+        (String::from_utf8(all).expect("ASCII"), end)
+    }
+
+    #[test]
+    fn all_that_was_and_will_be_sent_is_encoded_in_order() {
+        let (sender, outlet) = channel();
+        assert!(!outlet.interject(b"beat"), "no encoder has to see it");
+        sender.send("a").expect("there is room");
+        outlet.encode_by(Box::new(Brackets));
+        sender.send("b").expect("there is room");
+        assert!(outlet.interject(b"beat"));
+        assert_eq!(pulled(&outlet), ("<a><b><beat>".to_owned(), "open"));
+        sender.send("c").expect("there is room");
+        sender.finish_with([(http::header::ETAG, HeaderValue::from_static("x"))]);
+        assert!(outlet.interject(b"late"));
+        assert_eq!(pulled(&outlet), ("<c>|".to_owned(), "end with trailers"));
+    }
+
+    #[test]
+    fn a_body_that_has_ended_before_it_is_encoded_keeps_its_end() {
+        let (sender, outlet) = channel();
+        sender.send("a").expect("there is room");
+        drop(sender);
+        outlet.encode_by(Box::new(Brackets));
+        assert_eq!(pulled(&outlet), ("<a>|".to_owned(), "end"));
+        let (sender, outlet) = channel();
+        sender.abort();
+        outlet.encode_by(Box::new(Brackets));
+        assert_eq!(pulled(&outlet).1, "failed");
+    }
+
+    #[test]
+    fn what_cannot_be_encoded_cuts_the_body_off() {
+        let (sender, outlet) = channel();
+        outlet.encode_by(Box::new(Brackets));
+        sender.send("a").expect("there is room");
+        assert_eq!(sender.send("bad"), Err(SendError::Closed));
+        assert_eq!(sender.send("b"), Err(SendError::Closed));
+        drop(sender);
+        assert_eq!(pulled(&outlet), ("<a>".to_owned(), "failed"));
+        let (sender, outlet) = channel();
+        sender.send("bad").expect("there is room");
+        outlet.encode_by(Box::new(Brackets));
+        assert_eq!(pulled(&outlet), (String::new(), "failed"));
+    }
+
+    #[test]
+    fn draining_at_once_ends_what_is_encoded() {
+        let (sender, outlet) = channel();
+        outlet.encode_by(Box::new(Brackets));
+        sender.send("a").expect("there is room");
+        outlet.drain(true);
+        assert_eq!(sender.send("b"), Err(SendError::Closed));
+        assert_eq!(pulled(&outlet), ("<a>|".to_owned(), "end"));
     }
 }

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
+#[cfg(feature = "compression")]
+use super::Decoded;
 use super::Trailers;
 use crate::mailbox::Address;
 use crate::request::View;
@@ -20,6 +22,9 @@ use crate::request::View;
 const PIECE_BYTES: usize = 64;
 /// A view that is shorter is copied, rather than to hold a whole receive block.
 const SHORT_BYTES: usize = 1024;
+/// How much is decoded at one time.
+#[cfg(feature = "compression")]
+const DECODED_BYTES: usize = 16 * 1024;
 
 /// Why a body could not be read to its end. Found inside of the [`io::Error`] that a
 /// [`BodyReader`] returns; passed on with `?`, it answers the request with the status given here.
@@ -30,7 +35,7 @@ pub enum BodyError {
     TooLarge,
     /// It came too slowly: `408 Request Timeout`.
     Timeout,
-    /// Its chunks are malformed: `400 Bad Request`.
+    /// Its chunks are malformed, or its content coding is: `400 Bad Request`.
     Malformed,
     /// The client ended the connection in the middle of it: `400 Bad Request`, if the client still
     /// reads.
@@ -57,7 +62,7 @@ impl fmt::Display for BodyError {
         f.write_str(match self {
             BodyError::TooLarge => "the body is longer than this resource accepts",
             BodyError::Timeout => "the body came too slowly",
-            BodyError::Malformed => "the body's chunks are malformed",
+            BodyError::Malformed => "the body is malformed",
             BodyError::Truncated => "the client ended the connection in the middle of the body",
             BodyError::Cancelled => "the connection was closed in the middle of the body",
         })
@@ -235,6 +240,49 @@ enum Source {
     /// All of it is in `current`.
     Whole(SocketAddr),
     Flow(Arc<Inflow>),
+    /// On behalf of readers that are counted themselves.
+    #[cfg(feature = "compression")]
+    Uncounted(Arc<Inflow>),
+    /// Not as it was sent.
+    #[cfg(feature = "compression")]
+    Decoded(Arc<Inflow>, Arc<Mutex<Decoded>>),
+}
+
+impl Source {
+    fn inflow(&self) -> Option<&Arc<Inflow>> {
+        match self {
+            Source::Whole(_) => None,
+            Source::Flow(inflow) => Some(inflow),
+            #[cfg(feature = "compression")]
+            Source::Uncounted(inflow) | Source::Decoded(inflow, _) => Some(inflow),
+        }
+    }
+
+    fn is_counted(&self) -> bool {
+        match self {
+            #[cfg(feature = "compression")]
+            Source::Uncounted(_) => false,
+            _ => true,
+        }
+    }
+
+    /// The next piece, which is empty at the end.
+    fn next(&self, timeout: Option<Duration>) -> io::Result<View> {
+        match self {
+            Source::Whole(_) => Ok(View::Empty),
+            Source::Flow(inflow) => Ok(inflow.next(timeout)?.unwrap_or_default()),
+            #[cfg(feature = "compression")]
+            Source::Uncounted(inflow) => Ok(inflow.next(timeout)?.unwrap_or_default()),
+            #[cfg(feature = "compression")]
+            Source::Decoded(_, decoded) => {
+                let mut block = vec![0; DECODED_BYTES];
+                let mut decoded = decoded.lock().unwrap_or_else(PoisonError::into_inner);
+                let count = decoded.read(&mut block)?;
+                block.truncate(count);
+                Ok(View::Joined(block.into()))
+            }
+        }
+    }
 }
 
 impl BodyReader {
@@ -248,19 +296,33 @@ impl BodyReader {
         BodyReader { source, current: View::Empty, at: 0, timeout: None }
     }
 
+    /// Of what is no longer counted as read once nobody reads what becomes of it.
+    #[cfg(feature = "compression")]
+    pub(crate) fn uncounted(inflow: &Arc<Inflow>) -> BodyReader {
+        let source = Source::Uncounted(inflow.clone());
+        BodyReader { source, current: View::Empty, at: 0, timeout: None }
+    }
+
+    /// Of what `decoded` makes of the body.
+    #[cfg(feature = "compression")]
+    pub(crate) fn decoded(inflow: &Arc<Inflow>, decoded: Arc<Mutex<Decoded>>) -> BodyReader {
+        inflow.lock().readers += 1;
+        let source = Source::Decoded(inflow.clone(), decoded);
+        BodyReader { source, current: View::Empty, at: 0, timeout: None }
+    }
+
     /// The trailer fields behind a chunked body (RFC 9110 section 6.5), once it is read to its
     /// end; before that, and for other bodies, none.
     pub fn trailers(&self) -> Vec<(HeaderName, HeaderValue)> {
-        match &self.source {
-            Source::Flow(inflow) => inflow.lock().trailers.clone(),
-            Source::Whole(_) => Trailers::new(),
-        }
+        self.source.inflow().map_or_else(Trailers::new, |inflow| inflow.lock().trailers.clone())
     }
 
     pub(crate) fn peer(&self) -> SocketAddr {
         match &self.source {
             Source::Whole(peer) => *peer,
             Source::Flow(inflow) => inflow.peer,
+            #[cfg(feature = "compression")]
+            Source::Uncounted(inflow) | Source::Decoded(inflow, _) => inflow.peer,
         }
     }
 
@@ -283,13 +345,11 @@ impl BodyReader {
 
 impl BufRead for BodyReader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.at == self.current.len()
-            && let Source::Flow(inflow) = &self.source
-        {
+        if self.at == self.current.len() {
             // First, for it may be what the receive waits for.
             self.current = View::Empty;
             self.at = 0;
-            self.current = inflow.next(self.timeout)?.unwrap_or_default();
+            self.current = self.source.next(self.timeout)?;
         }
         Ok(&self.current.as_slice()[self.at..])
     }
@@ -309,7 +369,7 @@ impl Read for BodyReader {
 
 impl Drop for BodyReader {
     fn drop(&mut self) {
-        if let Source::Flow(inflow) = &self.source {
+        if let Some(inflow) = self.source.inflow().filter(|_| self.source.is_counted()) {
             let mut state = inflow.lock();
             state.readers -= 1;
             let is_last = state.readers == 0;

@@ -5,14 +5,20 @@
 //! room ([`produce`]). Nothing here knows how a body is framed, nor of sockets.
 
 mod channel;
+#[cfg(feature = "compression")]
+mod decoded;
 mod events;
 mod inflow;
 mod produce;
 mod signal;
 mod upgraded;
 
+#[cfg(feature = "compression")]
+pub(crate) use self::channel::Encode;
 pub use self::channel::{BodySender, BodyWriter, SendError};
 pub(crate) use self::channel::{Outlet, Pull, channel};
+#[cfg(feature = "compression")]
+pub(crate) use self::decoded::{Decoded, OpenDecoder};
 pub use self::events::{Event, EventSender};
 pub(crate) use self::inflow::Inflow;
 pub use self::inflow::{BodyError, BodyReader};

@@ -9,6 +9,7 @@ mod browser;
 mod clients;
 mod compression;
 mod connections;
+mod decompression;
 mod dispatch;
 mod examples;
 mod files;

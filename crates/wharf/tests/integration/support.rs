@@ -193,6 +193,14 @@ impl Client {
         self.received.drain(..count).collect()
     }
 
+    /// What comes next.
+    pub(crate) fn some(&mut self) -> Vec<u8> {
+        if self.received.is_empty() {
+            assert!(self.receive(), "nothing comes any more");
+        }
+        std::mem::take(&mut self.received)
+    }
+
     /// Receives some bytes. False: the server has closed.
     fn receive(&mut self) -> bool {
         let mut buffer = [0; 16 * 1024];
