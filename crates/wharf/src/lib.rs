@@ -57,6 +57,33 @@
 //! status and a [`Problem`] that says where. A program's own errors say what the client is told by
 //! [`ToProblem`]; `?` takes them too, and the log has the cause.
 //!
+//! ```
+//! # #[cfg(feature = "json")] mod it {
+//! use serde::Deserialize;
+//! use wharf::{Error, Request, Router, StatusCode};
+//!
+//! #[derive(Deserialize)]
+//! struct NewOrder<'r> {
+//!     item: &'r str,
+//!     count: u32,
+//! }
+//!
+//! fn create(request: &Request) -> Result<(StatusCode, String), Error> {
+//!     let NewOrder { item, count } = request.json()?; // 400, 413, 415 or 422
+//!     if count > 100 {
+//!         return Err(Error::request(StatusCode::CONFLICT, "there are not so many"));
+//!     }
+//!     std::fs::write("orders.log", item)?; // 500, and the log says why
+//!     Ok((StatusCode::CREATED, format!("{count} of {item}\n")))
+//! }
+//!
+//! # fn add() {
+//! let router = Router::new().post("/orders", create);
+//! # let _ = router;
+//! # }
+//! # }
+//! ```
+//!
 //! # Bodies that flow
 //!
 //! A body may be longer than memory, or not there yet. Answers are [read](Response::body_reader),
@@ -125,8 +152,9 @@
 //!
 //! # Further
 //!
-//! The repository has a guide (`docs/guide`: errors, hooks, limits, testing, deploying, coming from
-//! other libraries) and examples that are whole programs.
+//! With the feature `test`, `wharf::test` asks routers without sockets. The repository has a guide
+//! (`docs/guide`: errors, hooks, limits, testing, deploying, coming from other libraries) and examples
+//! that are whole programs.
 //!
 //! # Features
 //!
