@@ -34,6 +34,11 @@ impl Answer {
         *rest = rest.checked_sub(piece.len()).ok_or_else(invalid)?;
         Ok(*rest == 0)
     }
+
+    /// Whether a whole answer says that its connection closes.
+    pub fn closes(&self) -> bool {
+        field(&self.head, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
+    }
 }
 
 /// The value of a field in a head.

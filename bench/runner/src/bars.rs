@@ -118,7 +118,13 @@ fn bars(report: &Report) -> Vec<Bar> {
         bar(
             "the same, adaptive, beside sleepers that are told `.pooled()`: plain requests/s",
             "≥ 0.9 ×",
-            figures.ratio_at_least("mix", "wharf-adaptive", "wharf-told", key::REQUESTS_PER_SECOND, 0.9),
+            figures.ratio_at_least(
+                "mix",
+                "wharf-adaptive",
+                "wharf-told",
+                key::REQUESTS_PER_SECOND,
+                0.9,
+            ),
         ),
         bar(
             "the same: plain p99",

@@ -15,6 +15,7 @@ mod idle;
 mod measure;
 mod options;
 mod process;
+mod prove;
 mod report;
 mod servers;
 mod wrk;
@@ -45,6 +46,9 @@ fn run() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let Some((idle::COMMAND, rest)) = arguments.split_first().map(|(a, b)| (a.as_str(), b)) {
         return idle::run(rest);
+    }
+    if arguments == [prove::COMMAND] {
+        return prove::run();
     }
     let Some(options) = Options::read()? else { return Ok(()) };
     if options.list {

@@ -40,6 +40,7 @@ const HELP: &str = "\
 Measures Wharf beside its peers.
 
     cargo run --release -- [OPTIONS]
+    cargo run --release -- prove     what Wharf does on this machine, on one page, in two minutes
 
     --only A,B             these servers alone (default: all)
     --cases A,B            these cases alone (default: all but `instructions` and `idle-many`)
@@ -56,9 +57,9 @@ Measures Wharf beside its peers.
 ";
 
 impl Options {
-    /// Reads the command line. `None` if it asked for help, which has been printed.
-    pub fn read() -> Result<Option<Options>, Failure> {
-        let mut options = Options {
+    /// What holds unless the command line says otherwise.
+    pub fn usual() -> Options {
+        Options {
             only: Vec::new(),
             cases: Vec::new(),
             seconds: Duration::from_secs(5),
@@ -71,7 +72,12 @@ impl Options {
             out: PathBuf::from("results"),
             no_build: false,
             list: false,
-        };
+        }
+    }
+
+    /// Reads the command line. `None` if it asked for help, which has been printed.
+    pub fn read() -> Result<Option<Options>, Failure> {
+        let mut options = Options::usual();
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
             match argument {

@@ -151,7 +151,8 @@ impl Process {
         }
     }
 
-    fn signal(&mut self, signal: Signal) {
+    /// Sends the server's process a signal.
+    pub fn signal(&mut self, signal: Signal) {
         // Once it has been waited for, its number may be another's.
         if self.has_ended() {
             return;

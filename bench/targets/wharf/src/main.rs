@@ -9,6 +9,9 @@ use bytes::Bytes;
 use target_contract as contract;
 use wharf::{Error, Limits, Request, Response, Route, Router, Server, get, post};
 
+/// How long `/nap` sleeps, whose route says nothing of it.
+const NAP: Duration = Duration::from_millis(50);
+
 fn main() -> Result<(), Error> {
     let router = Router::new()
         .route("/plaintext", get(|_| contract::PLAINTEXT).inline())
@@ -18,7 +21,11 @@ fn main() -> Result<(), Error> {
         .route("/body64k", get(|_| Bytes::from_static(&contract::BODY_64K)).inline())
         .get("/adaptive", |_| contract::PLAINTEXT)
         .route("/pooled", get(|_| contract::PLAINTEXT).pooled())
-        .route("/sleep", sleep());
+        .route("/sleep", sleep())
+        .get("/nap", |_| {
+            thread::sleep(NAP);
+            contract::PLAINTEXT
+        });
     let mut limits = Limits {
         // The load comes from few addresses and stays: neither is a fault here.
         connections_per_peer: usize::MAX,
