@@ -146,8 +146,8 @@ impl Iocp {
         Ok(Iocp {
             port,
             waker,
-            sockets: SlotMap::with_key(),
-            operations: SlotMap::with_key(),
+            sockets: SlotMap::with_capacity_and_key(config.room),
+            operations: SlotMap::with_capacity_and_key(config.room),
             places: Places::new(),
             pool: Some(Pool::new(config.receive_block_bytes, blocks, blocks_max)),
             parked: VecDeque::new(),

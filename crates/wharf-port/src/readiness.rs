@@ -158,8 +158,8 @@ impl Readiness {
         let blocks_max = config.receive_blocks_max.next_power_of_two();
         let blocks = config.receive_blocks.min(blocks_max);
         Ok(Readiness {
-            sockets: SlotMap::with_key(),
-            operations: SlotMap::with_key(),
+            sockets: SlotMap::with_capacity_and_key(config.room),
+            operations: SlotMap::with_capacity_and_key(config.room),
             names: Names::new(),
             turn: Vec::new(),
             running: Vec::new(),

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -14,8 +14,11 @@ pub(crate) struct Admission {
     /// Invariant: never more than `max`.
     total: AtomicUsize,
     /// Addresses with at least one connection.
-    peers: Mutex<HashMap<IpAddr, usize>>,
+    peers: Mutex<HashMap<Peer, u32>>,
 }
+
+/// Peers that there is room for from the start.
+const PEERS: usize = 14_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denied {
@@ -27,7 +30,8 @@ pub(crate) enum Denied {
 
 impl Admission {
     pub(crate) fn new(max: usize, max_per_peer: usize) -> Admission {
-        let peers = Mutex::new(HashMap::new());
+        // So that tables are not moved as they fill; see the shard's.
+        let peers = Mutex::new(HashMap::with_capacity(max.min(PEERS)));
         Admission { max, max_per_peer, total: AtomicUsize::new(0), peers }
     }
 
@@ -39,8 +43,8 @@ impl Admission {
             })
             .map_err(|_| Denied::Full)?;
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = peers.entry(counted_as(peer)).or_insert(0);
-        if *count >= self.max_per_peer {
+        let count = peers.entry(Peer::of(peer)).or_insert(0);
+        if *count as usize >= self.max_per_peer || *count == u32::MAX {
             drop(peers);
             self.total.fetch_sub(1, Ordering::Relaxed);
             return Err(Denied::PeerFull);
@@ -52,7 +56,7 @@ impl Admission {
     /// Counts a connection out.
     pub(crate) fn release(&self, peer: IpAddr) {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut entry) = peers.entry(counted_as(peer)) {
+        if let Entry::Occupied(mut entry) = peers.entry(Peer::of(peer)) {
             *entry.get_mut() -= 1;
             if *entry.get() == 0 {
                 entry.remove();
@@ -71,14 +75,22 @@ impl Admission {
     }
 }
 
-/// An IPv6 host has a whole /64 to choose its addresses from, so that is what counts as one peer.
-fn counted_as(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(v6) => {
-            let network = v6.to_bits() & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from_bits(network))
+/// What counts as one peer, in few bytes, since each connection pays for them: an IPv4 address, or
+/// the first half of an IPv6 address, as a host has a whole /64 to choose its addresses from. The
+/// networks that IPv4 addresses would be taken for are not assigned to anybody (RFC 4291 section
+/// 2.4).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Peer([u32; 2]);
+
+impl Peer {
+    fn of(address: IpAddr) -> Peer {
+        match address.to_canonical() {
+            IpAddr::V6(v6) => {
+                let network = v6.to_bits() >> 64;
+                Peer([(network >> 32) as u32, network as u32])
+            }
+            IpAddr::V4(v4) => Peer([0, v4.to_bits()]),
         }
-        v4 => v4,
     }
 }
 

@@ -206,9 +206,9 @@ impl Uring {
         let mut uring = Uring {
             ring,
             blocks,
-            sockets: SlotMap::with_key(),
+            sockets: SlotMap::with_capacity_and_key(config.room),
             table,
-            operations: SlotMap::with_key(),
+            operations: SlotMap::with_capacity_and_key(config.room),
             queued: Vec::new(),
             parked_receives: VecDeque::new(),
             parked_accepts: Vec::new(),

@@ -44,6 +44,9 @@ const DRAIN_QUIET: Duration = Duration::from_secs(1);
 const ROOM_POLL: Duration = Duration::from_millis(20);
 /// How often work that the pool had no room for is tried again.
 const DEFERRED_POLL: Duration = Duration::from_millis(5);
+/// Four megabytes of addresses for the connections' table, which cost no memory until there are so
+/// many.
+const ROOM_MAX: usize = 16 * 1024;
 /// The token of the accept; the token of a connection is never 0, slotmap's versions being odd.
 const ACCEPT: Token = Token(0);
 
@@ -99,8 +102,15 @@ pub(crate) fn port_config(limits: &Limits) -> Config {
         receive_block_bytes: RECEIVE_BLOCK_BYTES,
         receive_blocks: max.min(256),
         receive_blocks_max: max,
+        room: room(limits),
         ..Config::default()
     }
+}
+
+/// Connections that a shard has room for from the start, so that no table is moved as it fills:
+/// what it leaves behind is memory that was written to, and adds to what connections cost.
+fn room(limits: &Limits) -> usize {
+    limits.connections.min(ROOM_MAX)
 }
 
 impl Shard {
@@ -121,11 +131,12 @@ impl Shard {
             }
             None => None,
         };
+        let room = room(&shared.limits);
         Ok(Shard {
             wheel: Wheel::new(shared.limits.shortest_timeout(), port.now()),
             unix_time: port.unix_time(),
             cx: Context::new(port, shared, number),
-            connections: SlotMap::with_key(),
+            connections: SlotMap::with_capacity_and_key(room),
             listening,
             waiting: VecDeque::new(),
             next_shard: 0,
