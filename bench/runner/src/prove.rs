@@ -62,7 +62,11 @@ pub fn run() -> Result<(), Failure> {
     process::stay_on(options.load_core)?;
     let stage = Stage { binaries: &binaries, scratch: scratch.path(), options: &options };
     let began = Instant::now();
-    println!("Wharf on this machine: one core serves, the other makes the load.\n");
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!(
+        "Wharf on this machine: one core serves, the other makes the load. Load before: {}.\n",
+        load.split_whitespace().next().unwrap_or("unknown"),
+    );
     backend(&stage)?;
     beside_peers(&stage)?;
     sleepers(&stage)?;
