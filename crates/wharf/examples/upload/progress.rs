@@ -12,6 +12,9 @@ use std::time::Duration;
 use wharf::{BodySender, Response};
 
 const INTERVAL: Duration = Duration::from_millis(250);
+/// Intervals after which a frame gets a word though nothing is new: it may have gone, and a proxy
+/// would take the silence for a failure.
+const SILENT_INTERVALS: u32 = 60;
 const PAGE_START: &str = include_str!("progress.html");
 
 /// A number that tells one form from the others.
@@ -30,6 +33,7 @@ struct Watcher {
     page: BodySender,
     state: Option<Arc<State>>,
     shown_bytes: u64,
+    silent_intervals: u32,
 }
 
 #[derive(Default)]
@@ -73,7 +77,13 @@ impl Uploads {
     pub(crate) fn watch(&self, id: u64) -> Response {
         let (page, response) = Response::channel();
         if page.try_send(PAGE_START).is_ok() {
-            self.lock().push(Watcher { id, page, state: None, shown_bytes: 0 });
+            self.lock().push(Watcher {
+                id,
+                page,
+                state: None,
+                shown_bytes: 0,
+                silent_intervals: 0,
+            });
         }
         response
             .header("content-type", "text/html; charset=utf-8")
@@ -98,6 +108,11 @@ impl Watcher {
     fn tell(&mut self) -> bool {
         if self.page.is_closed() || self.page.is_draining() {
             return false;
+        }
+        self.silent_intervals += 1;
+        if self.silent_intervals == SILENT_INTERVALS {
+            self.silent_intervals = 0;
+            let _ = self.page.try_send("<!-- -->\n");
         }
         let Some(state) = &self.state else { return true };
         let is_over = state.is_over.load(Ordering::Acquire);

@@ -528,6 +528,10 @@ impl Connection {
         if let Some(signal) = &self.signal {
             signal.cancel();
         }
+        // Events have no end of their own to wait for, and nobody who listens to them closes first.
+        if self.outflow.as_deref().is_some_and(Outflow::has_heartbeat) {
+            return self.close(CloseReason::PeerClosed, cx);
+        }
         let reason = match self.status {
             Status::Idle => CloseReason::PeerClosed,
             Status::Head | Status::Body => CloseReason::Truncated,

@@ -83,9 +83,9 @@ impl fmt::Display for Event {
 /// The program's end of a stream of events. Made by
 /// [`Response::events`](crate::Response::events).
 ///
-/// It may be cloned and sent to any thread. The stream ends when every clone is dropped, and when
-/// the server drains. Between events a comment is sent every 15 s, which keeps proxies from closing
-/// the connection and finds clients that have gone.
+/// It may be cloned and sent to any thread. The stream ends when every clone is dropped, when the
+/// client closes its side, and when the server drains. Between events a comment is sent every 15 s,
+/// which keeps proxies from closing the connection and finds clients that have gone without a word.
 #[derive(Clone, Debug)]
 pub struct EventSender {
     sender: BodySender,

@@ -22,6 +22,7 @@ on_every_backend! {
     slow_clients_hold_no_thread,
     a_channel_is_bounded_and_tells_when_the_client_goes,
     events_are_sent_and_end_when_the_server_drains,
+    events_end_when_the_client_closes,
     an_upload_is_read_as_it_comes,
     a_reader_that_waits_stops_the_client,
     errors_of_a_body_are_told_apart,
@@ -258,6 +259,28 @@ fn events_are_sent_and_end_when_the_server_drains(backend: Backend) {
     drop(client);
     assert_eq!(drained.join().expect("no panic").cut, 0);
     assert!(events.is_closed());
+}
+
+/// Nothing is sent that could tell that the client has gone.
+fn events_end_when_the_client_closes(backend: Backend) {
+    let (tell, told) = mpsc::channel::<()>();
+    let tell = Mutex::new(tell);
+    let kept = Mutex::new(Vec::new());
+    let router = Router::new().get("/", move |_| {
+        let (events, response) = Response::events();
+        let tell = tell.lock().expect("no panic").clone();
+        events.on_close(move || _ = tell.send(()));
+        kept.lock().expect("no panic").push(events);
+        response
+    });
+    let server = serve(backend, router);
+    let mut client = Client::connect(&server);
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    client.bytes("HTTP/1.1 200 OK\r\n".len());
+    drop(client);
+    told.recv_timeout(Duration::from_secs(10)).expect("before a comment would find it out");
+    eventually("it is counted", || server.statistics().closed(CloseReason::PeerClosed) == 1);
+    eventually("nothing is left", || server.statistics().connections == 0);
 }
 
 /// What came: how many bytes, and their sum.
