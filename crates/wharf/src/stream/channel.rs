@@ -316,7 +316,10 @@ impl BodySender {
         self.channel.push(state, bytes.into())
     }
 
-    /// Whether nothing can be sent any more: the client has gone, or the body was ended.
+    /// Whether nothing can be sent any more: the client has gone, or the body was ended. A client
+    /// that closed its side may still be reading, so it is found to have gone only when what is
+    /// sent to it comes back: a body that may be silent for long should send something harmless now
+    /// and then.
     pub fn is_closed(&self) -> bool {
         self.channel.lock().is_closed()
     }
