@@ -49,6 +49,8 @@ mod termination;
 mod time;
 mod wake;
 
+#[cfg(feature = "sim")]
+pub mod client;
 #[cfg(windows)]
 mod iocp;
 #[cfg(unix)]

@@ -80,10 +80,10 @@ impl Admission {
 /// networks that IPv4 addresses would be taken for are not assigned to anybody (RFC 4291 section
 /// 2.4).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Peer([u32; 2]);
+pub(crate) struct Peer([u32; 2]);
 
 impl Peer {
-    fn of(address: IpAddr) -> Peer {
+    pub(crate) fn of(address: IpAddr) -> Peer {
         match address.to_canonical() {
             IpAddr::V6(v6) => {
                 let network = v6.to_bits() >> 64;

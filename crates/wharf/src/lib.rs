@@ -168,7 +168,8 @@
 //! - `auth`: the hooks [`RequireBasicAuth`](hooks) and `RequireBearer`.
 //! - `compression`: the hooks `Compress` and `Decompress`, by brotli and gzip.
 //! - `zstd`: the same by Zstandard, which needs a C compiler.
-//! - `test`: `wharf::test`, to try routers without sockets.
+//! - `etag`: the hook `Etag`; by `sha2`.
+//! - `test`: `wharf::test`, to try routers without sockets, or on a real server.
 //! - `signals` (default): [`Server::serve`] listens for Ctrl-C and SIGTERM.
 #![forbid(unsafe_code)]
 

@@ -14,6 +14,8 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
+use http::StatusCode;
+use http::header::{self, HeaderValue};
 use wharf_port::ProcessorWait;
 
 use self::crew::{Called, Crew};
@@ -172,6 +174,9 @@ fn produce(mut source: Box<dyn Produce>, shared: &Shared) -> Work {
 
 /// Calls the handler, and measures it.
 fn handle(shared: &Shared, request: &mut Request, waited: Option<&mut ProcessorWait>) -> Response {
+    if request.is_late() {
+        return too_late(shared, request);
+    }
     let number = request.reply.target;
     let (target, dispatch) = (shared.routes.target(number), &shared.dispatch[number]);
     let mut waited = waited.filter(|_| dispatch.is_promising());
@@ -188,6 +193,16 @@ fn handle(shared: &Shared, request: &mut Request, waited: Option<&mut ProcessorW
     }
     request.took = Some(took);
     response
+}
+
+/// The answer to a request that has waited for longer than it may take.
+#[cold]
+fn too_late(shared: &Shared, request: &Request) -> Response {
+    shared.counts.overloaded.fetch_add(1, Ordering::Relaxed);
+    let message = "The request has waited for too long; try again soon.\n";
+    let response = Response::message(StatusCode::SERVICE_UNAVAILABLE, message)
+        .header(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    shared.routes.refused(request, response, &shared.counts)
 }
 
 /// Brings an answered request back to its shard.

@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Extensions, HeaderName, Method, StatusCode, Version};
@@ -65,7 +65,9 @@ pub struct Request {
     pub(crate) work: Mutex<Work>,
     /// The body, if it flows.
     pub(crate) inflow: Option<Arc<Inflow>>,
-    /// How a handler on a worker is told that its client has gone. Kept for the next request.
+    /// When its time is over, if the route says.
+    pub(crate) deadline: Option<Instant>,
+    /// How a handler on a worker is told that its client has gone, or its time is over. Kept for the next request.
     pub(crate) signal: Option<Arc<Signal>>,
 }
 
@@ -215,6 +217,7 @@ impl Request {
             took: None,
             work: Mutex::new(Work::Handle),
             inflow: None,
+            deadline: None,
             signal: None,
         }
     }
@@ -412,7 +415,8 @@ impl Request {
 
     /// Whether the client has gone: the connection failed, or the client has closed its side, which
     /// few do that still want an answer. Work that takes long may stop then; its answer is
-    /// dropped. Always false on the I/O thread.
+    /// dropped. Or whether the request's [time](crate::Route::timeout) is over; then its answer is
+    /// sent nevertheless. Always false on the I/O thread.
     pub fn is_cancelled(&self) -> bool {
         self.signal.as_ref().is_some_and(|signal| signal.is_cancelled())
     }
@@ -424,6 +428,16 @@ impl Request {
         if let Some(signal) = &self.signal {
             signal.on_cancel(Box::new(tell));
         }
+    }
+
+    /// When the request's time is over, if its route has a [timeout](crate::Route::timeout).
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Whether its time was over before its handler ran.
+    pub(crate) fn is_late(&self) -> bool {
+        self.deadline.is_some() && self.signal.as_ref().is_some_and(|signal| signal.is_late())
     }
 
     /// The id of the last server-sent event that the client got before it connected again.
@@ -509,6 +523,7 @@ impl Request {
         self.reservation = Reservation::default();
         *self.work_mut() = Work::Handle;
         self.inflow = None;
+        self.deadline = None;
         self.took = None;
         // Whoever still has the signal keeps it, and the next request gets another one.
         match self.signal.as_mut().map(Arc::get_mut) {

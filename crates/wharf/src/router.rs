@@ -12,6 +12,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
@@ -63,6 +64,8 @@ pub struct Router {
     hooks: Hooks,
     /// For every route that does not say otherwise, also those that are added later.
     body_bytes: Option<usize>,
+    /// The same.
+    timeout: Option<Duration>,
     connect: Option<Route>,
 }
 
@@ -238,6 +241,13 @@ impl Router {
         self
     }
 
+    /// How long requests to the routes of this router may take, unless a route or a router further
+    /// in [says otherwise](Route::timeout).
+    pub fn timeout(mut self, timeout: Duration) -> Router {
+        self.timeout = Some(timeout);
+        self
+    }
+
     /// The routes in the order they were added, nested ones too; fallbacks are not among them.
     ///
     /// ```
@@ -281,6 +291,7 @@ impl Router {
         for Entry { route, .. } in routes.iter_mut().chain(&mut fallbacks) {
             route.hooks.wrap_in(&self.hooks);
             route.options.body_bytes = route.options.body_bytes.or(self.body_bytes);
+            route.options.timeout = route.options.timeout.or(self.timeout);
         }
         (routes, fallbacks)
     }
@@ -338,6 +349,13 @@ impl Router {
             return Err(Error::new(
                 Kind::Configuration,
                 format!("the concurrency of {} is 0: it could not run, give it 1", never.name),
+            ));
+        }
+        let never = |target: &&Target| target.options.timeout == Some(Duration::ZERO);
+        if let Some(never) = built.targets.iter().find(never) {
+            return Err(Error::new(
+                Kind::Configuration,
+                format!("the timeout of {} is 0: give it the time that it may take", never.name),
             ));
         }
         Ok(built)

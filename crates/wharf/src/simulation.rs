@@ -7,6 +7,7 @@
 //! many instead of 250 a test.
 
 mod exchanges;
+mod timeouts;
 mod workers;
 
 use std::collections::VecDeque;

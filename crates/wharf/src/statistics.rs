@@ -74,7 +74,8 @@ pub struct Statistics {
     pub accepted: u64,
     /// Requests answered since the start, refused ones included.
     pub requests: u64,
-    /// Answers of 503 because no worker and no place in the queue was free.
+    /// Answers of 503 because no worker and no place in the queue was free, or because a request's
+    /// [time](crate::Route::timeout) was over before a worker took it.
     pub overloaded: u64,
     /// Handlers that panicked.
     pub panics: u64,

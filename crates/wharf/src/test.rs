@@ -1,8 +1,11 @@
-//! Trying a router in tests, without sockets.
+//! Trying a router in tests, without sockets or on a real server.
 //!
 //! An [`App`] is a whole server on a simulated network: requests are parsed, routed, dispatched and
 //! answered by the code that serves real ones, with the same limits and the same worker threads.
 //! Only what the kernel does is played. So a test needs no port, and many may run side by side.
+//!
+//! [`serve`] starts a real server on a free port of this machine, for what is about sockets, or for
+//! clients of other kinds. Both are asked in the same way.
 //!
 //! This module is there with the feature `test`, meant for `[dev-dependencies]`.
 //!
@@ -37,7 +40,7 @@ use wharf_port::sim::{Faults, Network, Peer};
 use crate::dispatch::Rules;
 use crate::shard::{self, Shard};
 use crate::shared::Shared;
-use crate::{Error, Limits, Router};
+use crate::{Error, Limits, Router, Server, ServerHandle};
 
 /// How long an answer may take, in real time, before a test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -50,6 +53,45 @@ const QUICK_TURNS: u32 = 50;
 const FIRST_PORT: u16 = 1_024;
 /// Turns that a server may take to end.
 const END_TURNS: u32 = 10_000;
+
+macro_rules! calls {
+    ($to:ident) => {
+        /// A GET request of `path`, which may have a query.
+        pub fn get(&self, path: &str) -> Call<'_> {
+            self.request(Method::GET, path)
+        }
+
+        /// A HEAD request.
+        pub fn head(&self, path: &str) -> Call<'_> {
+            self.request(Method::HEAD, path)
+        }
+
+        /// A POST request.
+        pub fn post(&self, path: &str) -> Call<'_> {
+            self.request(Method::POST, path)
+        }
+
+        /// A PUT request.
+        pub fn put(&self, path: &str) -> Call<'_> {
+            self.request(Method::PUT, path)
+        }
+
+        /// A PATCH request.
+        pub fn patch(&self, path: &str) -> Call<'_> {
+            self.request(Method::PATCH, path)
+        }
+
+        /// A DELETE request.
+        pub fn delete(&self, path: &str) -> Call<'_> {
+            self.request(Method::DELETE, path)
+        }
+
+        /// A request with any method.
+        pub fn request(&self, method: Method, path: &str) -> Call<'_> {
+            Call::new(Asked::$to(self), method, path)
+        }
+    };
+}
 
 fn address() -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], 80))
@@ -94,48 +136,7 @@ impl App {
         Ok(App { network, shared, shard: RefCell::new(shard), next_port: Cell::new(FIRST_PORT) })
     }
 
-    /// A GET request of `path`, which may have a query.
-    pub fn get(&self, path: &str) -> Call<'_> {
-        self.request(Method::GET, path)
-    }
-
-    /// A HEAD request.
-    pub fn head(&self, path: &str) -> Call<'_> {
-        self.request(Method::HEAD, path)
-    }
-
-    /// A POST request.
-    pub fn post(&self, path: &str) -> Call<'_> {
-        self.request(Method::POST, path)
-    }
-
-    /// A PUT request.
-    pub fn put(&self, path: &str) -> Call<'_> {
-        self.request(Method::PUT, path)
-    }
-
-    /// A PATCH request.
-    pub fn patch(&self, path: &str) -> Call<'_> {
-        self.request(Method::PATCH, path)
-    }
-
-    /// A DELETE request.
-    pub fn delete(&self, path: &str) -> Call<'_> {
-        self.request(Method::DELETE, path)
-    }
-
-    /// A request with any method.
-    pub fn request(&self, method: Method, path: &str) -> Call<'_> {
-        Call {
-            app: self,
-            method,
-            path: path.to_owned(),
-            fields: Vec::new(),
-            body: None,
-            is_chunked: false,
-            peer: None,
-        }
-    }
+    calls!(App);
 
     /// Sends bytes as they are on a connection of their own, ends it, and returns all that is
     /// answered: for requests that no client would send.
@@ -145,6 +146,13 @@ impl App {
     pub fn send_bytes(&self, bytes: impl AsRef<[u8]>) -> Vec<u8> {
         let mut peer = self.network.connect(address());
         self.exchange(&mut peer, bytes.as_ref(), true, |_, has_ended| has_ended)
+    }
+
+    fn connect(&self, from: Option<IpAddr>) -> Peer {
+        let Some(ip) = from else { return self.network.connect(address()) };
+        let port = self.next_port.get();
+        self.next_port.set(port.checked_add(1).unwrap_or(FIRST_PORT));
+        self.network.connect_from(SocketAddr::new(ip, port), address())
     }
 
     /// Sends, and receives until `is_done` has seen enough.
@@ -204,11 +212,99 @@ impl fmt::Debug for App {
     }
 }
 
+/// Starts a server with the default [`Limits`] on a free port of this machine.
+///
+/// ```
+/// use wharf::{Router, test};
+///
+/// let server = test::serve(Router::new().get("/", |request| request.peer().to_string()));
+/// assert!(server.get("/").send().text().starts_with("127.0.0.1:"));
+/// println!("other clients may ask {}", server.url("/"));
+/// ```
+///
+/// # Panics
+/// If it does not start: routes conflict, or a hook is set up wrongly.
+pub fn serve(router: Router) -> Served {
+    let server = Server::bind("127.0.0.1:0").map(|server| server.shards(1));
+    match server {
+        Ok(server) => serve_by(server, router),
+        Err(error) => panic!("no port is free: {error}"),
+    }
+}
+
+/// Starts a server that was set up by hand, bound to port 0, say.
+///
+/// # Panics
+/// If it does not start.
+pub fn serve_by(server: Server, router: Router) -> Served {
+    match server.start(router) {
+        Ok(handle) => Served { handle },
+        Err(error) => panic!("the server does not start: {error}"),
+    }
+}
+
+/// A running server, and a client that asks it and waits. Made by [`serve`]; dropping it stops the
+/// server.
+#[derive(Debug)]
+pub struct Served {
+    handle: ServerHandle,
+}
+
+impl Served {
+    calls!(Served);
+
+    /// Where the server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.handle.local_address()
+    }
+
+    /// The URL of `path`, which begins with a slash, for other clients.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address())
+    }
+
+    /// The server itself, for its statistics.
+    pub fn handle(&self) -> &ServerHandle {
+        &self.handle
+    }
+
+    /// The server itself, to shut it down: it is then no longer asked from here.
+    pub fn into_handle(self) -> ServerHandle {
+        self.handle
+    }
+
+    /// Sends bytes as they are on a connection of their own, ends it, and returns all that is
+    /// answered: for requests that no client would send.
+    ///
+    /// # Panics
+    /// If the server cannot be reached, or does not close the connection within 30 seconds.
+    pub fn send_bytes(&self, bytes: impl AsRef<[u8]>) -> Vec<u8> {
+        self.exchange(bytes.as_ref(), true, |_, has_ended| has_ended)
+    }
+
+    fn exchange(
+        &self,
+        bytes: &[u8],
+        ends: bool,
+        is_done: impl FnMut(&[u8], bool) -> bool,
+    ) -> Vec<u8> {
+        wharf_port::client::exchange(self.address(), bytes, ends, PATIENCE, is_done)
+            .unwrap_or_else(|error| panic!("no answer came, or not all of it: {error}"))
+    }
+}
+
+/// Who is asked.
+#[derive(Debug)]
+enum Asked<'a> {
+    App(&'a App),
+    Served(&'a Served),
+}
+
 /// A request that is being put together.
 #[derive(Debug)]
 #[must_use = "nothing is asked before `send`"]
 pub struct Call<'a> {
-    app: &'a App,
+    asked: Asked<'a>,
     method: Method,
     path: String,
     fields: Vec<(String, Vec<u8>)>,
@@ -217,7 +313,19 @@ pub struct Call<'a> {
     peer: Option<IpAddr>,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    fn new(asked: Asked<'a>, method: Method, path: &str) -> Call<'a> {
+        Call {
+            asked,
+            method,
+            path: path.to_owned(),
+            fields: Vec::new(),
+            body: None,
+            is_chunked: false,
+            peer: None,
+        }
+    }
+
     /// Adds a header field. A Host field takes the place of the one that is sent otherwise.
     pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Self {
         self.fields.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
@@ -251,7 +359,8 @@ impl Call<'_> {
         self.header("content-type", "application/x-www-form-urlencoded").body(fields)
     }
 
-    /// The address that the request comes from. Default: one of the network's own.
+    /// The address that the request comes from, as an [`App`] sees it; what comes to a server that is
+    /// [`Served`] comes from this machine nevertheless. Default: one of the network's own.
     pub fn from(mut self, peer: IpAddr) -> Self {
         self.peer = Some(peer);
         self
@@ -264,22 +373,22 @@ impl Call<'_> {
     pub fn send(self) -> Answer {
         let bytes = self.bytes();
         let is_head = self.method == Method::HEAD;
-        let network = &self.app.network;
-        let mut peer = match self.peer {
-            Some(ip) => {
-                let port = self.app.next_port.get();
-                self.app.next_port.set(port.checked_add(1).unwrap_or(FIRST_PORT));
-                network.connect_from(SocketAddr::new(ip, port), address())
-            }
-            None => network.connect(address()),
-        };
         let mut answer = None;
-        self.app.exchange(&mut peer, &bytes, false, |received, has_ended| {
+        let is_done = |received: &[u8], has_ended| {
             answer = Answer::read(received, is_head, has_ended);
             assert!(answer.is_some() || !has_ended, "the connection ended before the answer did");
             answer.is_some()
-        });
-        peer.shutdown();
+        };
+        match self.asked {
+            Asked::App(app) => {
+                let mut peer = app.connect(self.peer);
+                app.exchange(&mut peer, &bytes, false, is_done);
+                peer.shutdown();
+            }
+            Asked::Served(server) => {
+                server.exchange(&bytes, false, is_done);
+            }
+        }
         answer.expect("the exchange ended with it")
     }
 

@@ -145,6 +145,9 @@ impl Default for Compress {
 
 impl Hook for Compress {
     fn after(&self, request: &Request, response: Response) -> Response {
+        if response.status() == StatusCode::NOT_MODIFIED {
+            return unchanged(request, response);
+        }
         if !self.is_worth_it(&response) {
             return response;
         }
@@ -156,6 +159,17 @@ impl Hook for Compress {
             Some(coding) => compressed(response, coding),
             None => response,
         }
+    }
+}
+
+/// What the client has may be compressed, and then its tag is weak; a strong one would not be found
+/// there (RFC 9111 section 4.3.4).
+fn unchanged(request: &Request, response: Response) -> Response {
+    let tag = accepted(request).and_then(|_| weakened(response.header_value(header::ETAG)?));
+    let response = response.vary(&["accept-encoding"]);
+    match tag {
+        Some(tag) => response.set_header(header::ETAG, tag),
+        None => response,
     }
 }
 

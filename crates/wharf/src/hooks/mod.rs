@@ -61,6 +61,9 @@ mod compress;
 mod cors;
 #[cfg(feature = "compression")]
 mod decompress;
+#[cfg(feature = "etag")]
+mod etag;
+mod rate_limit;
 mod request_id;
 mod security_headers;
 
@@ -77,6 +80,9 @@ pub use compress::Compress;
 pub use cors::Cors;
 #[cfg(feature = "compression")]
 pub use decompress::Decompress;
+#[cfg(feature = "etag")]
+pub use etag::Etag;
+pub use rate_limit::RateLimit;
 pub use request_id::{RequestId, RequestIds};
 pub use security_headers::SecurityHeaders;
 
@@ -113,8 +119,9 @@ pub trait Hook: Send + Sync + 'static {
     }
 
     /// Runs when Wharf answers by itself before any handler could run. Neither `before` nor
-    /// `after` has run then. This is always on the I/O thread: it must not block, and a body that
-    /// it gives the answer must be whole.
+    /// `after` has run then. This is on the I/O thread, unless a request's
+    /// [time](crate::Route::timeout) was over: it must not block, and a body that it gives the
+    /// answer must be whole.
     fn refused(&self, refused: &Refused<'_>, response: Response) -> Response {
         let _ = refused;
         response

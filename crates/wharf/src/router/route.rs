@@ -24,6 +24,8 @@ pub(crate) struct RouteOptions {
     /// None: the server's.
     pub(crate) dispatch: Option<Dispatch>,
     pub(crate) body_bytes: Option<usize>,
+    /// None: as long as it takes.
+    pub(crate) timeout: Option<Duration>,
     /// The handler runs before the body has come.
     pub(crate) streaming: bool,
     /// None: the pool's share for one route.
@@ -138,6 +140,44 @@ impl Route {
     /// [`Limits::body_bytes`](crate::Limits::body_bytes).
     pub fn body_limit(mut self, bytes: usize) -> Route {
         self.options.body_bytes = Some(bytes);
+        self
+    }
+
+    /// How long a request may take from when its handler could run, on the worker pool. Default: as
+    /// long as it takes.
+    ///
+    /// When that time is over before a worker has taken the request, its handler does not run: it
+    /// is answered `503 Service Unavailable` with Retry-After as soon as a worker gets to it, so
+    /// that a server which is behind does not work for clients that have given up.
+    ///
+    /// When the handler runs already it is told, and nothing more, since a thread cannot be ended
+    /// from outside: [`Request::is_cancelled`] becomes true, what was given to
+    /// [`Request::on_cancel`] is called, and a body that it still [reads](Route::streaming) ends
+    /// with [`BodyError::Timeout`](crate::BodyError::Timeout). What it then answers is sent, however
+    /// late. [`Request::deadline`] tells it beforehand how much time there is. Bodies that flow
+    /// behind the answer's head have all the time that they take, and calls on the I/O thread are
+    /// over before anybody could tell them anything.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use wharf::{Request, Router, StatusCode, get};
+    ///
+    /// fn search(request: &Request) -> Result<String, StatusCode> {
+    ///     for _part in 0..100 {
+    ///         if request.is_cancelled() {
+    ///             return Err(StatusCode::GATEWAY_TIMEOUT);
+    ///         }
+    ///         // Look through this part.
+    ///     }
+    ///     Ok("nothing found".to_owned())
+    /// }
+    ///
+    /// let route = get(search).timeout(Duration::from_secs(2));
+    /// let router = Router::new().route("/search", route);
+    /// # let _ = router;
+    /// ```
+    pub fn timeout(mut self, timeout: Duration) -> Route {
+        self.options.timeout = Some(timeout);
         self
     }
 

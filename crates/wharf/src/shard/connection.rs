@@ -34,7 +34,7 @@ use std::mem;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
@@ -370,6 +370,7 @@ impl Connection {
 
     fn timed_out(&mut self, cx: &mut Context) {
         match self.status {
+            Status::Handling => self.handler_is_late(),
             _ if self.sending && self.status != Status::Body => {
                 self.reset(CloseReason::WriteStalled, cx);
             }
@@ -379,7 +380,18 @@ impl Connection {
             Status::Body => self.too_slow("The request's body came too slowly.\n", cx),
             Status::Ending | Status::Lingering => self.close(self.ending, cx),
             Status::Answering => self.beat(cx),
-            Status::Handling | Status::Closing => {}
+            Status::Closing => {}
+        }
+    }
+
+    /// The time that the route gives a request is over. Its worker answers, sooner or later.
+    fn handler_is_late(&mut self) {
+        self.deadline = Time::FAR;
+        if let Some(Reading::Flow(flow)) = self.reading.as_deref_mut() {
+            flow.end(Err(BodyError::Timeout));
+        }
+        if let Some(signal) = &self.signal {
+            signal.time_is_over();
         }
     }
 

@@ -1,4 +1,4 @@
-//! Tells a handler that its client has gone.
+//! Tells a handler that its client has gone, or its time is over.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -7,6 +7,8 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Default)]
 pub(crate) struct Signal {
     is_cancelled: AtomicBool,
+    /// The request's time is over.
+    is_late: AtomicBool,
     told: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
 }
 
@@ -26,6 +28,16 @@ impl Signal {
         }
     }
 
+    pub(crate) fn is_late(&self) -> bool {
+        self.is_late.load(Ordering::Acquire)
+    }
+
+    /// The request's time is over: what does not run yet need not, and what runs may stop.
+    pub(crate) fn time_is_over(&self) {
+        self.is_late.store(true, Ordering::Release);
+        self.cancel();
+    }
+
     pub(crate) fn cancel(&self) {
         let told = {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -38,6 +50,7 @@ impl Signal {
     /// Makes it as new, for the next request. Nobody else has it.
     pub(crate) fn clear(&mut self) {
         *self.is_cancelled.get_mut() = false;
+        *self.is_late.get_mut() = false;
         self.told.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

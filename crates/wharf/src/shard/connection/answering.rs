@@ -11,6 +11,10 @@ impl Connection {
             }
             Plan::Handle(target) => target,
         };
+        let timeout = cx.shared.routes.target(target).options.timeout;
+        if let Some(timeout) = timeout {
+            request.deadline = Instant::now().checked_add(timeout);
+        }
         // Who reads a body while it comes waits for it.
         if request.inflow.is_none() && cx.shared.dispatch[target].is_inline() {
             cx.begin_call(target);
@@ -26,7 +30,7 @@ impl Connection {
         request.reply =
             ReplyTo { shard: cx.shard, connection: self.token.0, stream: self.served, target };
         self.signal = Some(request.signal.get_or_insert_default().clone());
-        self.enter(Status::Handling, Time::FAR);
+        self.enter(Status::Handling, timeout.map_or(Time::FAR, |timeout| cx.now + timeout));
         if let Err(request) = cx.shared.pool.submit(&cx.shared, request) {
             self.overloaded(request, cx);
         }
@@ -315,7 +319,7 @@ impl Connection {
     pub(super) fn send(&mut self, gather: Box<Gather>, cx: &mut Context) {
         self.sending = true;
         match self.status {
-            // The body's own deadline goes on, and a handler has none.
+            // The body's own deadline goes on, and the handler's.
             Status::Body | Status::Handling => {}
             _ => self.deadline = cx.now + cx.shared.limits.write_stall_timeout,
         }

@@ -1,0 +1,64 @@
+//! Routes with a time that requests may take, on the simulated port's clock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use wharf_port::sim::{Faults, Peer};
+
+use super::{Simulation, address};
+use crate::{Request, Router, get};
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Lets time go by, in which the server takes its turns and workers have no time.
+fn wait(simulation: &mut Simulation, duration: Duration) {
+    let until = simulation.network.now() + duration;
+    while simulation.network.now() < until {
+        let soon = simulation.network.now() + Duration::from_millis(10);
+        simulation.network.wake_at(soon);
+        simulation.turn();
+    }
+}
+
+fn answer(simulation: &mut Simulation, peer: &mut Peer) -> String {
+    while simulation.run_one() {}
+    wait(simulation, Duration::from_millis(50));
+    String::from_utf8(peer.receive()).expect("the answer is ASCII")
+}
+
+#[test]
+fn who_waits_for_a_worker_for_too_long_is_not_handled() {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let handler = {
+        let runs = runs.clone();
+        move |request: &Request| {
+            assert!(request.deadline().is_some());
+            runs.fetch_add(1, Ordering::Relaxed);
+            "in time"
+        }
+    };
+    let inner = Router::new().route("/own", get(handler).pooled().timeout(TIMEOUT));
+    let router = Router::new()
+        .nest("/in", inner)
+        .timeout(2 * TIMEOUT)
+        .on_error(|_, response| response.header("x-hook", "passed"));
+    let mut simulation = Simulation::serving(router, 1, Faults::none());
+    let mut peer = simulation.network.connect(address());
+    // Neither is the time of the request before counted, nor is its end remembered.
+    for (waits, is_in_time) in [(4, true), (6, false), (4, true)] {
+        peer.send(b"GET /in/own HTTP/1.1\r\nhost: a\r\n\r\n");
+        wait(&mut simulation, Duration::from_secs(waits));
+        assert_eq!(peer.receive(), b"", "no worker had time");
+        let before = runs.load(Ordering::Relaxed);
+        let answer = answer(&mut simulation, &mut peer);
+        assert_eq!(answer.ends_with("\r\n\r\nin time"), is_in_time, "{answer}");
+        assert_eq!(answer.starts_with("HTTP/1.1 503 "), !is_in_time, "{answer}");
+        assert_eq!(answer.contains("\r\nretry-after: 1\r\n"), !is_in_time, "{answer}");
+        assert_eq!(answer.contains("\r\nx-hook: passed\r\n"), !is_in_time, "{answer}");
+        assert_eq!(runs.load(Ordering::Relaxed) - before, usize::from(is_in_time));
+    }
+    assert_eq!(simulation.shared.statistics().overloaded, 1);
+    drop(peer);
+    simulation.end();
+}
