@@ -178,9 +178,9 @@ impl Channel {
         }
     }
 
-    #[cfg(feature = "compression")]
     /// Has all that is queued and all that follows go through the encoder. Only before the
     /// connection's end is attached, and once.
+    #[cfg(feature = "compression")]
     fn encode_by(&self, mut encoder: Box<dyn Encode>) {
         let mut state = self.lock();
         let queue = std::mem::take(&mut state.queue);
