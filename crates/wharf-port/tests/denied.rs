@@ -29,6 +29,21 @@ fn io_uring_setup_denied_with_enosys() {
 }
 
 #[test]
+fn io_uring_setup_without_memory() {
+    serves_without("io_uring_setup", libc::ENOMEM);
+}
+
+#[test]
+fn io_uring_setup_without_descriptors_in_the_system() {
+    serves_without("io_uring_setup", libc::ENFILE);
+}
+
+#[test]
+fn io_uring_register_without_memory() {
+    serves_without("io_uring_register", libc::ENOMEM);
+}
+
+#[test]
 fn io_uring_enter_denied_with_eperm() {
     serves_without("io_uring_enter", libc::EPERM);
 }

@@ -336,7 +336,10 @@ impl Router {
         for entry in routes {
             built.add(entry)?;
         }
-        for entry in fallbacks {
+        for mut entry in fallbacks {
+            if entry.route.is_not_found {
+                entry.route.handler = built.not_found();
+            }
             // Without hooks the lookup answers by itself.
             if !entry.route.is_not_found || !entry.route.hooks.is_empty() {
                 built.add_fallback(entry)?;

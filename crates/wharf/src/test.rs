@@ -155,6 +155,34 @@ impl App {
         self.network.connect_from(SocketAddr::new(ip, port), address())
     }
 
+    /// The same of bytes that arrive in pieces: the server has taken each before the next one comes.
+    ///
+    /// ```
+    /// use wharf::{Router, test::App};
+    ///
+    /// let app = App::new(Router::new().get("/", |_| "hello"));
+    /// let answer = app.send_pieces(["GE", "T / HTTP/1.1\r\nhos", "t: a\r\n\r\n"]);
+    /// assert!(answer.ends_with(b"hello"));
+    /// ```
+    ///
+    /// # Panics
+    /// As [`send_bytes`](App::send_bytes).
+    pub fn send_pieces<B: AsRef<[u8]>>(&self, pieces: impl IntoIterator<Item = B>) -> Vec<u8> {
+        let mut peer = self.network.connect(address());
+        let (started, mut received) = (Instant::now(), Vec::new());
+        for piece in pieces {
+            let mut rest = piece.as_ref();
+            while !rest.is_empty() && !peer.at_end() && !peer.is_reset() {
+                rest = &rest[peer.send(rest)..];
+                self.turn();
+                received.extend_from_slice(&peer.receive());
+                assert!(started.elapsed() < PATIENCE, "the server takes nothing: {received:?}");
+            }
+        }
+        received.extend(self.exchange(&mut peer, b"", true, |_, has_ended| has_ended));
+        received
+    }
+
     /// Sends, and receives until `is_done` has seen enough.
     fn exchange(
         &self,

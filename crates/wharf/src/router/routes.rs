@@ -123,6 +123,10 @@ fn is_standard(method: &Method) -> bool {
     .contains(method)
 }
 
+fn is_known(method: &Method, own: &[Method]) -> bool {
+    is_standard(method) || own.contains(method)
+}
+
 fn not_implemented() -> Response {
     let message = "This server does not know the request's method.\n";
     Response::message(StatusCode::NOT_IMPLEMENTED, message)
@@ -208,6 +212,7 @@ impl Routes {
     /// Gives paths whose routes share hooks a target for the methods that they have no route for,
     /// so that `405` and OPTIONS are answered behind these hooks.
     pub(super) fn hook_what_no_route_takes(&mut self) {
+        let own: Arc<[Method]> = self.own_methods.as_slice().into();
         let targets = &mut self.targets;
         let tables = std::iter::once(&mut self.table).chain(self.hosts.tables_mut());
         for endpoint in tables.flat_map(|table| &mut table.endpoints) {
@@ -219,8 +224,11 @@ impl Routes {
             if hooks.is_empty() {
                 continue;
             }
-            let allow = endpoint.allow.clone();
-            let mut route = any(move |request| not_allowed(request.method(), &allow));
+            let (allow, own) = (endpoint.allow.clone(), own.clone());
+            let mut route = any(move |request| match is_known(request.method(), &own) {
+                true => not_allowed(request.method(), &allow),
+                false => not_implemented(),
+            });
             route.hooks = hooks;
             route.options.body_bytes = targets[first].options.body_bytes;
             endpoint.otherwise = Some(targets.len());
@@ -298,7 +306,17 @@ impl Routes {
     /// Whether a method is known at all. One that is not gets 501 wherever it is tried (RFC 9110
     /// section 9.1).
     fn knows(&self, method: &Method) -> bool {
-        is_standard(method) || self.own_methods.contains(method)
+        is_known(method, &self.own_methods)
+    }
+
+    /// The handler of what there is no route for, where that has hooks. Knows the routes that were
+    /// added up to now.
+    pub(super) fn not_found(&self) -> Handler {
+        let own: Arc<[Method]> = self.own_methods.as_slice().into();
+        Arc::new(move |request| match is_known(request.method(), &own) {
+            true => not_found(),
+            false => not_implemented(),
+        })
     }
 
     /// `OPTIONS *`: what the server as a whole can do (RFC 9110 section 9.3.7).
@@ -486,6 +504,24 @@ mod tests {
         };
         let allow: Vec<_> = answer.headers().filter(|(name, _)| *name == header::ALLOW).collect();
         assert_eq!(allow[0].1, "GET, POST, HEAD, OPTIONS");
+    }
+
+    #[test]
+    fn methods_that_nobody_knows_are_told_apart_behind_hooks_too() {
+        let own = Method::from_bytes(b"BREW").unwrap();
+        let unknown = Method::from_bytes(b"STEEP").unwrap();
+        let status = |method: &Method, path| {
+            let router =
+                Router::new().get("/a", |_| "").route("/pot", crate::method(own.clone(), |_| ""));
+            let app = crate::test::App::new(router.after(|_, response| response));
+            app.request(method.clone(), path).send().status().as_u16()
+        };
+        for path in ["/a", "/pot", "/none"] {
+            assert_eq!(status(&unknown, path), 501, "{path}");
+        }
+        assert_eq!(status(&own, "/a"), 405);
+        assert_eq!(status(&own, "/none"), 404);
+        assert_eq!(status(&own, "/pot"), 200);
     }
 
     #[test]

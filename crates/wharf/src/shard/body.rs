@@ -129,7 +129,8 @@ impl Assembly {
             let step = decoder.decode(&bytes[used..]).map_err(Stop::Malformed)?;
             let data = used + step.data.start..used + step.data.end;
             self.received += data.len();
-            if self.received > *limit {
+            // What a chunk's size announces need not be waited for.
+            if (self.received as u64).saturating_add(decoder.remaining()) > *limit as u64 {
                 return Err(Stop::TooLarge);
             }
             (used, done) = (used + step.consumed, step.done);

@@ -498,18 +498,13 @@ impl Connection {
         self.ending = reason;
     }
 
-    /// The last answer is sent. If the peer may still be sending, closing now would reset the
-    /// connection and could take the answer with it (RFC 9112 section 9.6).
+    /// The last answer is sent. Unless the peer has ended its side, it may still be sending, be it
+    /// on its way already: closing now would reset the connection and could take the answer with it
+    /// (RFC 9112 section 9.6).
     fn finish(&mut self, cx: &mut Context) {
-        let has_unread_body = match self.reading.as_deref() {
-            Some(Reading::Flow(flow)) => !flow.is_whole(),
-            _ => false,
-        };
         self.reading = None;
-        let all_read =
-            self.ending == CloseReason::Answered && self.pending.is_empty() && !has_unread_body;
         self.pending.clear();
-        if self.input_ended || all_read {
+        if self.input_ended {
             return self.close(self.ending, cx);
         }
         self.enter(Status::Lingering, cx.now + cx.shared.limits.linger_timeout);

@@ -76,8 +76,9 @@ fn encode_head(
     openings.write(block, status, content_type, !has_date);
     let written = others.iter().filter(|(name, _)| !frames_the_message(name));
     written.for_each(|(name, value)| write_field(block, name, value));
-    if framing.is_takeover || !framing.keep_alive || framing.is_http_10 {
-        write_connection(block, status, framing);
+    let offers_upgrade = others.iter().any(|(name, _)| *name == header::UPGRADE);
+    if framing.is_takeover || !framing.keep_alive || framing.is_http_10 || offers_upgrade {
+        write_connection(block, offers_upgrade, framing);
     }
     let has_body = framing.is_takeover || status_allows_body(status);
     match framing.coding {
@@ -92,17 +93,25 @@ fn encode_head(
     has_body && !framing.is_head
 }
 
-/// What becomes of the connection, where it is not what the version says.
-fn write_connection(block: &mut Vec<u8>, status: u16, framing: &Framing) {
-    if framing.is_takeover {
-        if status == StatusCode::SWITCHING_PROTOCOLS.as_u16() {
-            block.extend_from_slice(b"connection: upgrade\r\n");
-        }
+/// What becomes of the connection, where it is not what the version says. An Upgrade field has to
+/// be listed beside it (RFC 9110 section 7.8), in a 426 as in a 101.
+fn write_connection(block: &mut Vec<u8>, offers_upgrade: bool, framing: &Framing) {
+    let option: &[u8] = if framing.is_takeover {
+        b""
     } else if !framing.keep_alive {
-        block.extend_from_slice(b"connection: close\r\n");
+        b"close"
     } else if framing.is_http_10 {
-        block.extend_from_slice(b"connection: keep-alive\r\n");
-    }
+        b"keep-alive"
+    } else {
+        b""
+    };
+    let line: [&[u8]; 4] = match (option, offers_upgrade) {
+        (b"", false) => return,
+        (b"", true) => [b"connection: ", b"upgrade", b"", b"\r\n"],
+        (option, false) => [b"connection: ", option, b"", b"\r\n"],
+        (option, true) => [b"connection: ", option, b", upgrade", b"\r\n"],
+    };
+    line.iter().for_each(|piece| block.extend_from_slice(piece));
 }
 
 /// `HeaderName` admits only tokens and `HeaderValue` no control character but the tab, so nothing

@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn what_is_ready_is_what_would_be_written_piece_by_piece() {
         let mut openings = Openings::at(0);
-        for unix_time in [0, 784_111_777] {
+        for unix_time in [0, 784_111_777, 5, 784_111_777] {
             openings.update(unix_time);
             for length in [0, 13, 13, 12_345, 7] {
                 for content_type in ALL {

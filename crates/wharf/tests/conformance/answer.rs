@@ -8,6 +8,8 @@ pub(crate) struct Answer {
     /// Names in lower case, in order.
     pub(crate) fields: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    /// What followed a chunked body.
+    pub(crate) trailers: Vec<(String, String)>,
 }
 
 /// What the bytes are so far.
@@ -35,6 +37,22 @@ impl Answer {
             .is_some_and(|list| list.split(',').any(|it| it.trim().eq_ignore_ascii_case(member)))
     }
 
+    /// The answer without what differs from one time to the next: its Date, and the boundary of
+    /// its parts.
+    pub(crate) fn settled(mut self) -> Answer {
+        self.fields.retain(|(name, _)| name != "date");
+        let boundary = self.field("content-type").and_then(|kind| {
+            let (_, boundary) = kind.split_once("boundary=")?;
+            Some(boundary.trim_matches('"').to_owned())
+        });
+        if let Some(boundary) = boundary {
+            self.fields.iter_mut().for_each(|(_, value)| *value = value.replace(&boundary, "-"));
+            let body = String::from_utf8_lossy(&self.body).replace(&boundary, "-");
+            self.body = body.into_bytes();
+        }
+        self
+    }
+
     pub(crate) fn is_interim(&self) -> bool {
         self.status < 200
     }
@@ -49,14 +67,20 @@ pub(crate) fn read(bytes: &[u8], is_to_head: bool, ended: bool) -> Result<Read, 
     let mut lines = head.split("\r\n");
     let status = status_line(lines.next().unwrap_or_default())?;
     let fields = lines.map(field_line).collect::<Result<Vec<_>, _>>()?;
-    let mut answer = Answer { status, fields, body: Vec::new() };
+    let mut answer = Answer { status, fields, body: Vec::new(), trailers: Vec::new() };
     check(&answer)?;
     let rest = &bytes[head_len + 4..];
     let has_body = !is_to_head && !answer.is_interim() && !matches!(status, 204 | 304);
     let framed = if !has_body {
         Some((Vec::new(), 0))
     } else if answer.lists("transfer-encoding", "chunked") {
-        chunked(rest)?
+        match chunked(rest)? {
+            Some((data, trailers, length)) => {
+                answer.trailers = trailers;
+                Some((data, length))
+            }
+            None => None,
+        }
     } else if let Some(length) = answer.field("content-length") {
         let length: usize = length.parse().map_err(|_| format!("the length {length:?}"))?;
         rest.get(..length).map(|body| (body.to_vec(), length))
@@ -130,16 +154,23 @@ fn is_imf_fixdate(text: &str) -> bool {
         })
 }
 
-/// The data of a chunked body and the bytes it takes, or nothing while it is not whole.
-fn chunked(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, String> {
-    let (mut data, mut at) = (Vec::new(), 0);
+type Chunked = (Vec<u8>, Vec<(String, String)>, usize);
+
+/// The data and the trailers of a chunked body and the bytes that it takes, or nothing while it is
+/// not whole.
+fn chunked(bytes: &[u8]) -> Result<Option<Chunked>, String> {
+    let line = |at: usize| {
+        let length = bytes[at..].windows(2).position(|two| two == b"\r\n")?;
+        Some((std::str::from_utf8(&bytes[at..at + length]).unwrap_or("?"), at + length + 2))
+    };
+    let (mut data, mut trailers, mut at) = (Vec::new(), Vec::new(), 0);
     loop {
-        let Some(line) = bytes[at..].windows(2).position(|two| two == b"\r\n") else {
-            return Ok(None);
-        };
-        let size = std::str::from_utf8(&bytes[at..at + line]).unwrap_or("?");
+        let Some((size, behind)) = line(at) else { return Ok(None) };
         let size = usize::from_str_radix(size, 16).map_err(|_| format!("the chunk {size:?}"))?;
-        at += line + 2;
+        at = behind;
+        if size == 0 {
+            break;
+        }
         let Some(chunk) = bytes.get(at..at + size) else { return Ok(None) };
         data.extend_from_slice(chunk);
         match bytes.get(at + size..at + size + 2) {
@@ -147,8 +178,13 @@ fn chunked(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, String> {
             Some(b"\r\n") => at += size + 2,
             Some(end) => return Err(format!("a chunk that ends in {end:?}")),
         }
-        if size == 0 {
-            return Ok(Some((data, at)));
+    }
+    loop {
+        let Some((field, behind)) = line(at) else { return Ok(None) };
+        at = behind;
+        if field.is_empty() {
+            return Ok(Some((data, trailers, at)));
         }
+        trailers.push(field_line(field)?);
     }
 }

@@ -12,6 +12,7 @@
 //! = lacks connection: close       members that a list has not
 //! = body hello                    the whole body
 //! = body-has llo                  a part of the body
+//! = trailer x-sum: 7              a field behind a chunked body
 //! < closed                        nothing more comes: the server closes
 //! ```
 //!

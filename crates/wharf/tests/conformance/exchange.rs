@@ -98,9 +98,7 @@ impl<W: Wire> Player<W> {
         };
         judge(expected, &answer)?;
         if !expected.is_optional {
-            let mut answer = answer;
-            answer.fields.retain(|(name, _)| name != "date");
-            self.transcript.push(answer);
+            self.transcript.push(answer.settled());
         }
         Ok(())
     }
@@ -142,6 +140,10 @@ fn judge(expected: &Expected, answer: &Answer) -> Result<(), String> {
             "lacks" => {
                 let (name, list) = members()?;
                 !list.split(", ").any(|member| answer.lists(name, member))
+            }
+            "trailer" => {
+                let (name, wanted) = members()?;
+                answer.trailers.iter().any(|(known, value)| known == name && value == wanted)
             }
             "body" => answer.body == *value,
             "body-has" => answer.body.windows(value.len().max(1)).any(|part| part == *value),

@@ -1,7 +1,13 @@
 //! The program that the cases are written for. A server that is to be compared needs the same
 //! routes; most cases ask for `/` alone.
 
-use wharf::{Request, Response, Router, StatusCode, get, post};
+use std::io::Write as _;
+use std::time::{Duration, SystemTime};
+
+use wharf::{
+    Error, HeaderName, HeaderValue, Request, Response, Router, StatusCode, Validators, get, post,
+    put,
+};
 
 pub(crate) fn router() -> Router {
     Router::new()
@@ -22,6 +28,20 @@ pub(crate) fn router() -> Router {
                 .header("keep-alive", "timeout=5")
         })
         .get("/splits", |_| Response::text("x").header("x-split", "a\r\nset-cookie: b"))
+        .route("/tagged", get(tagged).inline())
+        .get("/tagged/long", |_| Response::text("0123456789abcdefghij".repeat(25)).etag("v1"))
+        .route("/tagged", put(change))
+        .get("/pooled/tagged", tagged)
+        .get("/weak", |_| Response::text("x").header("etag", "W/\"v1\"").conditional())
+        .get("/file", |_| {
+            Response::file(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/served.txt"))
+        })
+        .get("/flowing", flowing)
+        .get("/flowing/known", |request| flowing(request).content_length(11))
+        .route("/ignores", post(|_| "ignored").streaming())
+        .get("/upgrade", |_| Response::upgrade("wharf-test", drop))
+        .connect(tunnel)
+        .nest("/hooked", hooked())
         .get("/panics", |_| -> &'static str { panic!("this handler is there to panic") })
 }
 
@@ -29,6 +49,41 @@ fn echo(request: &Request) -> Response {
     Response::new(StatusCode::OK)
         .header("content-type", "application/octet-stream")
         .body(request.bytes())
+}
+
+/// What has a state that is named by a tag and a date.
+fn tagged(_: &Request) -> Response {
+    let sunday = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+    Response::text("0123456789").etag("v1").last_modified(sunday)
+}
+
+/// Changes that state, as far as the client can tell.
+fn change(request: &Request) -> Result<&'static str, Error> {
+    request.check_conditions(Some(&Validators::new().etag("v1")))?;
+    Ok("changed")
+}
+
+/// A body that is produced while it is sent, and a trailer behind it.
+fn flowing(_: &Request) -> Response {
+    let count = (HeaderName::from_static("x-count"), HeaderValue::from_static("3"));
+    Response::new(StatusCode::OK).body_iter(["one", "two", "three"].map(Ok)).trailers(|| [count])
+}
+
+fn tunnel(request: &Request) -> Result<Response, StatusCode> {
+    let through = |mut stream: wharf::Upgraded| {
+        // A peer that has gone meanwhile has no use for it.
+        let _ = stream.write_all(b"through");
+    };
+    if request.host() == Some("tunnel:1") {
+        return Ok(Response::tunnel(through));
+    }
+    Err(StatusCode::FORBIDDEN)
+}
+
+fn hooked() -> Router {
+    Router::new()
+        .get("/", |_| "behind a hook")
+        .after(|_, response| response.header("x-hook", "ran"))
 }
 
 /// A body of one line: what the server takes the request to be.

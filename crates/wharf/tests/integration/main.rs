@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod app;
+mod attacks;
 #[cfg(target_os = "linux")]
 mod browser;
 mod clients;

@@ -5,6 +5,8 @@ use std::fs;
 use std::net::TcpStream;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+#[cfg(unix)]
+use std::process::Command;
 use std::thread;
 
 use rusqlite::Connection;
@@ -81,6 +83,64 @@ fn readers_do_not_wait_for_a_writer() {
     assert!(guestbook.messages().is_empty());
     other.execute_batch("ROLLBACK").expect("it was begun");
     assert_eq!(client.answer().status, 201);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_refuses_entries_and_loses_none() {
+    let directory = Directory::new();
+    let data = directory.file("entries.db");
+    let guestbook = Guestbook::open_on_a_small_disk(&data, 128 * 1024);
+    let mut kept = Vec::new();
+    let refused = (0..1_000).find_map(|number| {
+        let message = format!("{number}-{}", "x".repeat(100));
+        let body = json!({"name": "Ada", "message": message}).to_string();
+        let status = guestbook.send("POST", "/api/entries", JSON, body).status;
+        if status == 201 {
+            kept.push(message);
+        }
+        (status != 201).then_some(status)
+    });
+    assert!(refused.is_some_and(|status| status >= 500), "{refused:?}");
+    assert!(!kept.is_empty());
+    let assert_kept = |guestbook: &Guestbook| {
+        let messages = guestbook.messages();
+        assert!(kept.iter().all(|message| messages.contains(message)), "{messages:?}");
+    };
+    assert_eq!(guestbook.get("/").status, 200, "readers are served");
+    assert_kept(&guestbook);
+    guestbook.kill();
+    let guestbook = Guestbook::open(&data);
+    assert_kept(&guestbook);
+    assert_eq!(guestbook.post_form(&[("name", "Ada"), ("message", "room again")]).status, 303);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_process_that_is_stopped_goes_on_where_it_was() {
+    let directory = Directory::new();
+    let guestbook = Guestbook::open(&directory.file("entries.db"));
+    let signal = |name: &str| {
+        let process = guestbook.process.id().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &process]).status();
+        assert!(sent.expect("there is kill").success());
+    };
+    let mut half = guestbook.client();
+    half.send("GET / HTTP/1.1\r\nho");
+    let mut idle = guestbook.client();
+    assert_eq!(idle.get("/").status, 200);
+    for _ in 0..3 {
+        signal("STOP");
+        // The kernel accepts it in the server's place.
+        let mut new = guestbook.client();
+        new.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        idle.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        thread::sleep(std::time::Duration::from_millis(100));
+        signal("CONT");
+        assert_eq!(new.answer().status, 200);
+        assert_eq!(idle.answer().status, 200);
+    }
+    assert_eq!(half.send("st: a\r\n\r\n").answer().status, 200);
 }
 
 #[cfg(unix)]

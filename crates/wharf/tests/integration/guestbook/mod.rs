@@ -51,9 +51,23 @@ struct Guestbook {
 
 impl Guestbook {
     fn open(data: &Path) -> Guestbook {
+        Guestbook::start(Command::new(programs::example("guestbook")), data)
+    }
+
+    /// No file that it writes gets longer than so many bytes, as if the disk were full then.
+    #[cfg(unix)]
+    fn open_on_a_small_disk(data: &Path, bytes: usize) -> Guestbook {
+        let mut shell = Command::new("sh");
+        let blocks = bytes / 512;
+        shell.arg("-c").arg(format!("trap '' XFSZ; ulimit -f {blocks} && exec \"$0\" \"$@\""));
+        shell.arg(programs::example("guestbook"));
+        Guestbook::start(shell, data)
+    }
+
+    fn start(mut program: Command, data: &Path) -> Guestbook {
         let log = data.with_extension("log");
         let stderr = fs::File::options().create(true).append(true).open(&log);
-        let mut process = Command::new(programs::example("guestbook"))
+        let mut process = program
             .args(["--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .stdout(Stdio::piped())
