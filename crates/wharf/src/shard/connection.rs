@@ -536,7 +536,13 @@ impl Connection {
             signal.cancel();
         }
         // Events have no end of their own to wait for, and nobody who listens to them closes first.
-        if self.outflow.as_deref().is_some_and(Outflow::has_heartbeat) {
+        // What is pushed may be silent for ever, and then nothing else tells that its client left.
+        let is_sent = !self.sending && self.output.is_none();
+        if self
+            .outflow
+            .as_deref()
+            .is_some_and(|outflow| outflow.has_heartbeat() || (is_sent && outflow.is_silent()))
+        {
             return self.close(CloseReason::PeerClosed, cx);
         }
         let reason = match self.status {

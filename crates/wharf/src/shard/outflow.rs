@@ -34,7 +34,10 @@ pub(super) enum Source {
         source: Option<Box<dyn Produce>>,
         ready: Option<Piece>,
     },
+    /// Written by a worker, which finds out by itself when the client has gone.
     Channel(Outlet),
+    /// Pushed by the program whenever it likes.
+    Pushed(Outlet),
     /// Server-sent events.
     Events(Outlet),
 }
@@ -94,6 +97,11 @@ impl Outflow {
         }
     }
 
+    /// Whether nothing is there to be sent now, and nobody can say when something will be.
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(&self.source, Source::Pushed(outlet) if outlet.is_empty())
+    }
+
     /// A peer must not take the end of the connection for the end of the body.
     pub(super) fn ends_with_connection(&self) -> bool {
         self.coding == Coding::UntilClose
@@ -129,12 +137,14 @@ impl Outflow {
                 (None, Some(source)) => Next::Produce(source),
                 (None, None) => Next::Wait,
             },
-            Source::Channel(outlet) | Source::Events(outlet) => match outlet.pull() {
-                Pull::Bytes(bytes) => Next::Bytes(bytes),
-                Pull::Nothing => Next::Wait,
-                Pull::End(trailers) => Next::End(trailers),
-                Pull::Failed => Next::Failed("what wrote its body failed"),
-            },
+            Source::Channel(outlet) | Source::Pushed(outlet) | Source::Events(outlet) => {
+                match outlet.pull() {
+                    Pull::Bytes(bytes) => Next::Bytes(bytes),
+                    Pull::Nothing => Next::Wait,
+                    Pull::End(trailers) => Next::End(trailers),
+                    Pull::Failed => Next::Failed("what wrote its body failed"),
+                }
+            }
         };
         self.count(next)
     }
@@ -210,7 +220,7 @@ impl Outflow {
     /// The server drains.
     pub(super) fn drain(&self) {
         match &self.source {
-            Source::Channel(outlet) => outlet.drain(false),
+            Source::Channel(outlet) | Source::Pushed(outlet) => outlet.drain(false),
             Source::Events(outlet) => outlet.drain(true),
             Source::Parts(_) | Source::Pulled { .. } => {}
         }

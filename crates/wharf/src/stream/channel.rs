@@ -317,9 +317,7 @@ impl BodySender {
     }
 
     /// Whether nothing can be sent any more: the client has gone, or the body was ended. A client
-    /// that closed its side may still be reading, so it is found to have gone only when what is
-    /// sent to it comes back: a body that may be silent for long should send something harmless now
-    /// and then.
+    /// that closes its side is taken to have gone once all that was sent has left.
     pub fn is_closed(&self) -> bool {
         self.channel.lock().is_closed()
     }
@@ -541,6 +539,12 @@ impl Outlet {
             return true;
         }
         false
+    }
+
+    /// Whether nothing is queued, the end neither.
+    pub(crate) fn is_empty(&self) -> bool {
+        let state = self.channel.lock();
+        state.queue.is_empty() && state.end.is_none()
     }
 
     /// The server drains. `at_once`: the body ends with what is queued.

@@ -21,6 +21,7 @@ on_every_backend! {
     failures_cut_the_answer_off,
     slow_clients_hold_no_thread,
     a_channel_is_bounded_and_tells_when_the_client_goes,
+    a_silent_channel_learns_that_its_client_closed,
     events_are_sent_and_end_when_the_server_drains,
     events_end_when_the_client_closes,
     an_upload_is_read_as_it_comes,
@@ -280,6 +281,27 @@ fn events_end_when_the_client_closes(backend: Backend) {
     drop(client);
     told.recv_timeout(Duration::from_secs(10)).expect("before a comment would find it out");
     eventually("it is counted", || server.statistics().closed(CloseReason::PeerClosed) == 1);
+    eventually("nothing is left", || server.statistics().connections == 0);
+}
+
+/// Nothing is sent that would show it: the program is told as soon as the client closes its side,
+/// but what was sent before reaches a client that still reads.
+fn a_silent_channel_learns_that_its_client_closed(backend: Backend) {
+    let (hand_out, handed_out) = mpsc::channel::<BodySender>();
+    let hand_out = Mutex::new(hand_out);
+    let router = Router::new().get("/", move |_| {
+        let (sender, response) = Response::channel();
+        sender.send("first").expect("there is room");
+        hand_out.lock().expect("no panic").send(sender).expect("the test listens");
+        response
+    });
+    let server = serve(backend, router);
+    let mut client = Client::connect(&server);
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").finish_sending();
+    let sender = handed_out.recv().expect("the handler runs");
+    eventually("it is told", || sender.is_closed());
+    let all = String::from_utf8(client.rest()).expect("ASCII");
+    assert!(all.ends_with("5\r\nfirst\r\n"), "all but the end came: {all}");
     eventually("nothing is left", || server.statistics().connections == 0);
 }
 

@@ -144,7 +144,7 @@ impl Connection {
         };
         match source {
             Source::Pulled(source) => outflow::Source::pulled(source),
-            Source::Channel(outlet) => outflow::Source::Channel(attached(outlet, self.address(cx))),
+            Source::Channel(outlet) => outflow::Source::Pushed(attached(outlet, self.address(cx))),
             Source::Events(outlet) => outflow::Source::Events(attached(outlet, self.address(cx))),
             Source::Writer(write) => {
                 let (sender, outlet) = channel();
