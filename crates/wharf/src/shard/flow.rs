@@ -181,7 +181,9 @@ impl Flow {
                 self.end(Err(BodyError::Malformed));
                 return None;
             };
-            if self.received + step.data.len() as u64 > *limit {
+            // What a chunk's size announces need not be waited for.
+            let announced = (step.data.len() as u64).saturating_add(decoder.remaining());
+            if self.received.saturating_add(announced) > *limit {
                 self.end(Err(BodyError::TooLarge));
                 return None;
             }
