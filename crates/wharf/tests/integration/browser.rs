@@ -91,6 +91,10 @@ impl Browser {
             let mut answer: Value = serde_json::from_slice(&self.receive()).expect("it is JSON");
             // Events have no id.
             if answer["id"] == self.calls {
+                // A page that gives way to the next one while it is asked has no answer.
+                if answer["error"]["message"] == "Inspected target navigated or closed" {
+                    return Value::Null;
+                }
                 assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
                 return answer["result"].take();
             }
