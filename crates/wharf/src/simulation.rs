@@ -134,6 +134,13 @@ fn router() -> Router {
         .route("/small", post(describe).body_limit(100))
         .route("/large", get(|_| "x".repeat(50_000)).inline())
         .get("/close", |_| Response::text("bye").header("connection", "close"))
+        .route("/panic/inline", get(panics).inline())
+        .get("/panic/pooled", panics)
+}
+
+/// Unwinds as a panic does, but without its trace in the log, of which there would be thousands.
+fn panics(_: &Request) -> Response {
+    std::panic::resume_unwind(Box::new("a handler's own fault"))
 }
 
 /// Few and small blocks, so that exhaustion is part of every run, and so few workers that requests
@@ -481,7 +488,8 @@ fn some_request(rng: &mut Rng) -> Vec<u8> {
             format!("{}\r\n", head(&format!("GET {path}"))).into_bytes()
         }
         15 => format!("{}\r\n", head(&format!("HEAD /{mode}/{n}"))).into_bytes(),
-        16 => format!("{}\r\n", head("GET /none")).into_bytes(),
+        16 if rng.bool() => format!("{}\r\n", head("GET /none")).into_bytes(),
+        16 => format!("{}\r\n", head(&format!("GET /panic/{mode}"))).into_bytes(),
         17 => format!("{}\r\n", head("DELETE /close")).into_bytes(),
         // Behind these the server closes. They say so, for the client may be sending still.
         18 => format!("{}x: refused\r\n\r\n", head("GET /close")).into_bytes(),
