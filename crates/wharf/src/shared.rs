@@ -54,7 +54,7 @@ impl Shared {
             dispatch,
             admission: Admission::new(limits.connections, limits.connections_per_peer),
             mailboxes: (0..shards).map(|_| Mailbox::new(answers)).collect(),
-            counts: Counts::default(),
+            counts: Counts::new(shards),
             bodies: Budget::new(limits.bodies_bytes),
             clock: Time::monotonic,
             drain: OnceLock::new(),

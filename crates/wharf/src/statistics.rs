@@ -1,6 +1,7 @@
 //! What an operator can watch: counts of connections, requests and reasons for closing.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! close_reasons {
@@ -94,16 +95,40 @@ impl Statistics {
 }
 
 /// The counters behind [`Statistics`], shared by all threads.
-#[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) accepted: AtomicU64,
-    pub(crate) requests: AtomicU64,
+    /// One a shard.
+    pub(crate) requests: Box<[Arc<RequestCount>]>,
     pub(crate) overloaded: AtomicU64,
     pub(crate) panics: AtomicU64,
     closed: [AtomicU64; CloseReason::ALL.len()],
 }
 
+/// The requests that one shard answered. Counted before the answer leaves, so that whoever has it
+/// finds it counted. Aligned, so that shards do not share a cache line.
+#[derive(Default)]
+#[repr(align(128))]
+pub(crate) struct RequestCount(AtomicU64);
+
+impl RequestCount {
+    /// Only the shard that it belongs to counts, so nothing is lost between load and store.
+    #[inline]
+    pub(crate) fn add_one(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+}
+
 impl Counts {
+    pub(crate) fn new(shards: usize) -> Counts {
+        Counts {
+            accepted: AtomicU64::default(),
+            requests: (0..shards).map(|_| Arc::default()).collect(),
+            overloaded: AtomicU64::default(),
+            panics: AtomicU64::default(),
+            closed: Default::default(),
+        }
+    }
+
     pub(crate) fn count_closed(&self, reason: CloseReason) {
         self.closed[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
@@ -112,7 +137,7 @@ impl Counts {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Statistics {
             accepted: of(&self.accepted),
-            requests: of(&self.requests),
+            requests: self.requests.iter().map(|shard| of(&shard.0)).sum(),
             overloaded: of(&self.overloaded),
             panics: of(&self.panics),
             closed: self.closed.iter().map(of).collect(),

@@ -10,7 +10,7 @@ use super::batch::Batch;
 use super::opening::Openings;
 use crate::Request;
 use crate::shared::Shared;
-use crate::statistics::CloseReason;
+use crate::statistics::{CloseReason, RequestCount};
 
 /// Blocks kept for reuse, of each kind. What is beyond is freed.
 const KEPT: usize = 256;
@@ -29,7 +29,7 @@ pub(super) struct Context {
     pub(super) head_limits: HeadLimits,
     /// Answers say `Connection: close`.
     pub(super) draining: bool,
-    pub(super) tally: Tally,
+    pub(super) requests_answered: Arc<RequestCount>,
     pub(super) batch: Batch,
     /// Work on bodies that are being answered, for which the pool had no room.
     deferred: VecDeque<Box<Request>>,
@@ -39,12 +39,6 @@ pub(super) struct Context {
     requests: Vec<Box<Request>>,
     #[allow(clippy::vec_box)]
     outputs: Vec<Box<Gather>>,
-}
-
-/// Counts of one turn, added to the shared ones at its end.
-#[derive(Default)]
-pub(super) struct Tally {
-    pub(super) requests: u64,
 }
 
 impl Context {
@@ -57,6 +51,7 @@ impl Context {
             fields: limits.fields,
         };
         Context {
+            requests_answered: shared.counts.requests[shard].clone(),
             port,
             shared,
             shard,
@@ -64,7 +59,6 @@ impl Context {
             openings,
             head_limits,
             draining: false,
-            tally: Tally::default(),
             batch: Batch::default(),
             deferred: VecDeque::new(),
             requests: Vec::with_capacity(KEPT),

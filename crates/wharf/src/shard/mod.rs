@@ -187,9 +187,7 @@ impl Shard {
         self.expire();
         self.admit_waiting();
         self.cx.interrupt_batch();
-        let drained = self.drain_on();
-        self.publish_counts();
-        Ok(drained)
+        Ok(self.drain_on())
     }
 
     fn dispatch(&mut self, completion: Completion) {
@@ -383,13 +381,6 @@ impl Shard {
         if unix_time != self.unix_time {
             self.unix_time = unix_time;
             self.cx.openings.update(unix_time);
-        }
-    }
-
-    fn publish_counts(&mut self) {
-        let tally = std::mem::take(&mut self.cx.tally);
-        if tally.requests > 0 {
-            self.cx.shared.counts.requests.fetch_add(tally.requests, Ordering::Relaxed);
         }
     }
 

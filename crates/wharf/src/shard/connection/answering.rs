@@ -279,7 +279,7 @@ impl Connection {
         keep_alive: bool,
         cx: &mut Context,
     ) -> (Framing, Option<AnswerBody>) {
-        cx.tally.requests += 1;
+        cx.requests_answered.add_one();
         if response.is_to_word() {
             let unworded = mem::replace(response, Response::new(StatusCode::OK));
             *response = word(unworded, request.has_head().then_some(request));
