@@ -18,16 +18,62 @@ pub fn on_termination(notify: impl Fn() + Send + Sync + 'static) -> io::Result<(
 
 #[cfg(unix)]
 mod system {
-    use std::io;
+    use std::io::{self, Read};
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+    use std::sync::OnceLock;
+    use std::thread;
+
+    /// The end that the signals' action writes to; never closed.
+    static TELL: OnceLock<UnixStream> = OnceLock::new();
 
     pub(super) fn on_termination(notify: Box<dyn Fn() + Send + Sync>) -> io::Result<()> {
-        ctrlc::set_handler(notify).map_err(|error| match error {
-            ctrlc::Error::MultipleHandlers => {
-                io::Error::new(io::ErrorKind::AlreadyExists, "Ctrl-C is handled already")
+        let (tell, mut told) = UnixStream::pair()?;
+        // Nothing waits in a signal's action: a full socket has more words than anybody needs.
+        tell.set_nonblocking(true)?;
+        let fd = tell.as_raw_fd();
+        TELL.set(tell).map_err(|_| {
+            io::Error::new(io::ErrorKind::AlreadyExists, "signals are handled already")
+        })?;
+        // Before the signals are caught, so that none is lost.
+        thread::Builder::new().name("wharf-signals".to_owned()).spawn(move || {
+            while told.read_exact(&mut [0]).is_ok() {
+                notify();
             }
-            ctrlc::Error::System(error) => error,
-            other => io::Error::other(other),
-        })
+        })?;
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+            let tell = move || {
+                let word = 0u8;
+                // SAFETY: the word outlives the call. That nobody hears it is nobody's fault here.
+                let _ = unsafe { libc::write(fd, (&raw const word).cast(), 1) };
+            };
+            // SAFETY: write(2) is all that the action does, and may be called in a handler.
+            unsafe { signal_hook_registry::register(signal, tell) }?;
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use std::sync::mpsc;
+
+        use super::*;
+        use crate::on_termination;
+
+        #[test]
+        fn each_signal_is_told_of_and_ends_nothing() {
+            let (tell, told) = mpsc::channel();
+            let again = tell.clone();
+            on_termination(move || tell.send(()).unwrap()).unwrap();
+            let refused = on_termination(move || again.send(()).unwrap()).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGTERM] {
+                // SAFETY: it has no memory of ours.
+                assert_eq!(unsafe { libc::raise(signal) }, 0);
+                told.recv().unwrap();
+            }
+            assert!(told.try_recv().is_err(), "once for each");
+        }
     }
 }
 

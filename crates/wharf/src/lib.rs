@@ -164,7 +164,7 @@
 //! - `basic-auth` (default): [`Request::basic_auth`]; by `base64`.
 //! - `cookies`: `Response::cookie`; by `cookie`. [`Request::cookie`] is always there.
 //! - `anyhow`: handlers may return `anyhow::Error`, and turn it into an [`Error`] with `?`.
-//! - `files` (default): [`Response::file`], [`Files`]; with `mime_guess`.
+//! - `files` (default): [`Response::file`], [`Files`].
 //! - `auth`: the hooks [`RequireBasicAuth`](hooks) and `RequireBearer`.
 //! - `compression`: the hooks `Compress` and `Decompress`, by brotli and gzip.
 //! - `zstd`: the same by Zstandard, which needs a C compiler.

@@ -13,6 +13,7 @@ use http::header::{self, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use wharf_port::{FileRange, FileState, open_file};
 
+use super::types::content_type;
 use crate::Response;
 use crate::response::Part;
 
@@ -150,26 +151,6 @@ fn entity_tag(state: &FileState, now: SystemTime) -> String {
     format!("{weakness}\"{:x}-{:016x}\"", state.length, hasher.finish())
 }
 
-/// The content type by the extension.
-pub(super) fn content_type(path: &Path) -> HeaderValue {
-    let guess = mime_guess::from_path(path).first_raw();
-    match guess {
-        // The name that RFC 9239 has for it.
-        Some("application/javascript") => {
-            HeaderValue::from_static("text/javascript; charset=utf-8")
-        }
-        // XML names its encoding itself.
-        Some("text/xml") => HeaderValue::from_static("text/xml"),
-        Some(text) if text.starts_with("text/") => {
-            let value = format!("{text}; charset=utf-8");
-            // What the list has are always values.
-            HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static("text/plain"))
-        }
-        Some(other) => HeaderValue::from_static(other),
-        None => HeaderValue::from_static("application/octet-stream"),
-    }
-}
-
 /// The answer where a file could not be opened.
 pub(super) fn of_error(error: io::Error, path: &Path) -> Response {
     match error.kind() {
@@ -236,29 +217,6 @@ mod tests {
             assert_ne!(entity_tag(&first, now), entity_tag(&other, now), "{other:?}");
         }
         assert_eq!(entity_tag(&first, now), entity_tag(&first, now));
-    }
-
-    #[test]
-    fn types_are_told_by_extensions() {
-        for (name, expected) in [
-            ("a.html", "text/html; charset=utf-8"),
-            ("a.HTML", "text/html; charset=utf-8"),
-            ("a.css", "text/css; charset=utf-8"),
-            ("a.js", "text/javascript; charset=utf-8"),
-            ("a.mjs", "text/javascript; charset=utf-8"),
-            ("a.json", "application/json"),
-            ("a.xml", "text/xml"),
-            ("a.svg", "image/svg+xml"),
-            ("a.wasm", "application/wasm"),
-            ("a.woff2", "font/woff2"),
-            ("a.webp", "image/webp"),
-            ("a.pdf", "application/pdf"),
-            ("a.tar.gz", "application/gzip"),
-            ("a.nobody-knows", "application/octet-stream"),
-            ("noextension", "application/octet-stream"),
-        ] {
-            assert_eq!(content_type(Path::new(name)), expected, "{name}");
-        }
     }
 
     #[test]

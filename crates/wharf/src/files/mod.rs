@@ -7,6 +7,7 @@ mod answer;
 mod encodings;
 mod listing;
 mod path;
+mod types;
 
 use std::fmt;
 use std::fs::File;
@@ -22,8 +23,9 @@ use crate::error::{Error, Kind};
 use crate::response::InvalidHeader;
 use crate::router::to_folder;
 use crate::{Request, Response, Router, get};
-use answer::{content_type, of_error, of_file, pass};
+use answer::{of_error, of_file, pass};
 use path::{Asked, asked};
+use types::content_type;
 
 const ACCEPT_ENCODING: HeaderValue = HeaderValue::from_static("accept-encoding");
 /// The parameter of the routes below the prefix.
