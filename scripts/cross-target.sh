@@ -27,8 +27,9 @@ packages() {
     [ "$(id -u)" -eq 0 ] || die "as root: apt-get install ${missing[*]}"
     say "installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq >&2
-    apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+    apt-get update -qq >&2 || die "no package lists: are Debian's mirrors within reach?"
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2 ||
+        die "could not install ${missing[*]}: are Debian's mirrors within reach?"
 }
 
 # has_std TARGET: whether the toolchain on PATH holds the standard library for it.

@@ -127,7 +127,7 @@ fn serve_an_echo(port: &mut Port) {
     port.accept(listener, Token(0));
     let client = thread::spawn(move || {
         let mut client = TcpStream::connect(address).unwrap();
-        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         client.write_all(MESSAGE.as_bytes()).unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         let mut answer = String::new();
@@ -138,7 +138,7 @@ fn serve_an_echo(port: &mut Port) {
     let mut heard = Box::new(Gather::default());
     let mut completions = Vec::new();
     let mut closed = false;
-    let until = port.now() + Duration::from_secs(20);
+    let until = port.now() + Duration::from_secs(60);
     while !closed {
         port.wait(&mut completions, Some(until)).unwrap();
         assert!(port.now() < until, "the echo hangs");

@@ -103,7 +103,7 @@ fn adaptive_mode(server: &ServerHandle) -> Mode {
 
 fn count(server: &ServerHandle, request: &[u8], what: &str) {
     let mut client = TcpStream::connect(server.local_address()).expect("it listens");
-    client.set_read_timeout(Some(Duration::from_secs(20))).expect("not zero");
+    client.set_read_timeout(Some(Duration::from_secs(60))).expect("not zero");
     client.set_nodelay(true).expect("a socket option");
     let mut buffer = vec![0; 4096];
     // Queues, tables and recycled blocks reach their sizes.

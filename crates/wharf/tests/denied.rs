@@ -53,7 +53,7 @@ fn serve_without_io_uring(errno: i32) {
     let server = tracing::subscriber::with_default(subscriber, || bind().start(router()));
     let server = server.expect("there is always epoll");
     let mut client = TcpStream::connect(server.local_address()).expect("the server listens");
-    client.set_read_timeout(Some(Duration::from_secs(20))).expect("not zero");
+    client.set_read_timeout(Some(Duration::from_secs(60))).expect("not zero");
     client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").expect("taken");
     let mut answer = String::new();
     client.read_to_string(&mut answer).expect("an answer comes");

@@ -6,6 +6,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use wharf::{Backend, Router, Server, get};
@@ -20,9 +21,16 @@ fn server() {
     if std::env::var_os(CHILD).is_none() {
         return;
     }
+    let (release, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
     let router = Router::new()
         .route("/inline", get(|_| "Hello, World!").inline())
-        .route("/pooled", get(|_| "Hello, World!").pooled());
+        .route("/pooled", get(|_| "Hello, World!").pooled())
+        // Holds the shard up until the next line of the standard input.
+        .route(
+            "/wait",
+            get(move |_| gate.lock().unwrap().recv().map_or("", |()| "Hello, World!")).inline(),
+        );
     let server = Server::bind("127.0.0.1:0").unwrap().backend(Backend::Uring).shards(1);
     let server = match server.start(router) {
         Ok(server) => server,
@@ -30,7 +38,10 @@ fn server() {
     };
     println!("address {}", server.local_address());
     // The parent ends this by closing the pipe.
-    let _ = std::io::stdin().read(&mut [0]);
+    for _ in std::io::stdin().lines() {
+        release.send(()).unwrap();
+    }
+    drop(release);
     drop(server);
 }
 
@@ -86,26 +97,33 @@ fn calls_a_request(path: &str) -> Option<(f64, String)> {
             return None;
         }
     };
-    let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+    let request = |path| format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").into_bytes();
+    let (wait, request) = (request("/wait"), request(path));
+    let mut orders = child.stdin.take().unwrap();
     let mut clients: Vec<TcpStream> = (0..CONNECTIONS)
         .map(|_| {
             let client = TcpStream::connect(&*address).unwrap();
-            client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
             client
         })
         .collect();
     for _ in 0..ROUNDS {
-        for client in &mut clients {
-            client.write_all(request.as_bytes()).unwrap();
+        // All others ask while the shard is held up: it is busy, however fast the clients are.
+        for (at, client) in clients.iter_mut().enumerate() {
+            client.write_all(if at == 0 { &wait } else { &request }).unwrap();
         }
+        writeln!(orders).unwrap();
         for client in &mut clients {
-            let mut answer = [0; 1024];
-            let count = client.read(&mut answer).unwrap();
-            assert!(answer[..count].ends_with(b"Hello, World!"));
+            let (mut answer, mut buffer) = (Vec::new(), [0; 1024]);
+            while !answer.ends_with(b"Hello, World!") {
+                let count = client.read(&mut buffer).unwrap();
+                assert!(count > 0, "closed behind {:?}", String::from_utf8_lossy(&answer));
+                answer.extend_from_slice(&buffer[..count]);
+            }
         }
     }
     drop(clients);
-    drop(child.stdin.take());
+    drop(orders);
     lines.for_each(drop);
     assert!(child.wait().unwrap().success());
     let summary = std::fs::read_to_string(&summary).unwrap();

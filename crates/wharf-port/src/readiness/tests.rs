@@ -7,7 +7,7 @@ use std::thread;
 use super::system::AcceptFailure;
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A port with a listener, and what completed on it so far.
 struct Rig {
@@ -42,6 +42,16 @@ impl Rig {
         let until = Time::monotonic() + Duration::from_millis(5);
         while Time::monotonic() < until {
             self.port.wait(&mut self.completions, Some(until)).unwrap();
+        }
+    }
+
+    /// Waits until exactly so many receives lack a block.
+    fn until_parked(&mut self, count: usize) {
+        let until = Time::monotonic() + PATIENCE;
+        while self.port.counters().parked_receives != count {
+            let parked = self.port.counters().parked_receives;
+            assert!(Time::monotonic() < until, "{parked} receives are parked, not {count}");
+            self.settle();
         }
     }
 
@@ -89,6 +99,8 @@ fn an_echo_needs_one_wait_a_turn() {
     let mut rig = Rig::new(Config::default());
     let (mut client, socket) = rig.connect();
     rig.port.receive(socket, Token(1));
+    // Finds the edge that came with the registration.
+    rig.settle();
     for _ in 0..10 {
         let before = rig.port.counters().waits;
         client.write_all(b"ping").unwrap();
@@ -97,7 +109,6 @@ fn an_echo_needs_one_wait_a_turn() {
         let mut answer = [0; 4];
         client.read_exact(&mut answer).unwrap();
         assert_eq!(&answer, b"pong");
-        // The first wait may find the edge that came with the registration.
         assert!(rig.port.counters().waits - before <= 2);
     }
     rig.port.close(socket, Token(3));
@@ -193,18 +204,24 @@ fn a_busy_socket_keeps_no_other_out() {
     }
     assert!(rig.completions.len() <= 16, "a turn takes a bounded part");
     quiet.write_all(b"here").unwrap();
-    let mut taken = 0;
+    let mut left = much.len();
+    let until = Time::monotonic() + PATIENCE;
     loop {
         let Completion { token, event } = rig.next();
         let Event::Received(lease) = event else { panic!("{event:?}") };
         if token == Token(2) {
             break;
         }
-        taken += lease.len();
-        assert!(taken < much.len(), "the quiet one waits for the busy one");
+        // The busy one always has more.
+        if left > much.len() / 2 {
+            left -= lease.len();
+        } else {
+            busy.write_all(&much[..lease.len()]).unwrap();
+        }
+        assert!(Time::monotonic() < until, "the quiet one waits for the busy one");
     }
     // No edge comes for what a turn leaves.
-    rig.receive(much.len() - taken);
+    rig.receive(left);
 }
 
 #[test]
@@ -232,9 +249,8 @@ fn receives_without_a_block_go_on_when_leases_come_back() {
         client.write_all(b"x").unwrap();
     }
     let mut held: Vec<Completion> = (0..2).map(|_| rig.next()).collect();
-    rig.settle();
+    rig.until_parked(2);
     assert!(rig.completions.is_empty());
-    assert_eq!(rig.port.counters().parked_receives, 2);
     // On this thread, between two waits.
     held.pop();
     held.push(rig.next());
@@ -254,15 +270,17 @@ fn receives_without_a_block_go_on_when_leases_come_back() {
 fn a_parked_receive_can_be_cancelled_and_closed() {
     let mut rig = Rig::new(small_blocks(1));
     let mut clients: Vec<_> = (0..3).map(|_| rig.connect()).collect();
-    let mut receives = Vec::new();
+    let (mut receives, mut held) = (Vec::new(), Vec::new());
     for (client, socket) in &mut clients {
         receives.push(rig.port.receive(*socket, Token(1)));
         client.write_all(b"x").unwrap();
-        rig.settle();
+        if receives.len() > 1 {
+            rig.until_parked(receives.len() - 1);
+        } else {
+            held.push(rig.next());
+        }
     }
-    let held = rig.completions.remove(0);
-    assert!(matches!(held.event, Event::Received(_)));
-    assert_eq!(rig.port.counters().parked_receives, 2);
+    assert!(matches!(held[0].event, Event::Received(_)));
     rig.port.cancel(receives[1]);
     assert!(matches!(rig.next().event, Event::ReceiveEnded(Err(Failure::Cancelled))));
     rig.port.close(clients[2].1, Token(2));
@@ -324,9 +342,10 @@ fn a_gather_of_many_parts_arrives_whole() {
     }
     let expected: Vec<u8> = gather.slices().flat_map(|slice| slice.to_vec()).collect();
     let length = expected.len();
+    let (begin, begun) = std::sync::mpsc::channel();
     let reader = thread::spawn(move || {
-        // Late, so that the sender fills the socket first.
-        thread::sleep(Duration::from_millis(20));
+        // Not before the sender has filled the socket.
+        begun.recv().unwrap();
         let mut all = vec![0; length];
         (&client).read_exact(&mut all).unwrap();
         all
@@ -340,6 +359,7 @@ fn a_gather_of_many_parts_arrives_whole() {
         assert!(count > 0);
         gather.advance(count);
         sends += 1;
+        let _ = begin.send(());
     }
     assert!(reader.join().unwrap() == expected, "the bytes arrive changed");
     assert!(sends > 1, "the socket never filled, so the test is too small");
@@ -366,11 +386,9 @@ fn a_socket_that_is_full_between_two_calls_keeps_the_count() {
 
 #[test]
 fn files_are_copied_where_the_kernel_does_not_send_them() {
-    let path = std::env::temp_dir().join(format!("wharf-copied-{}", std::process::id()));
     let content: Vec<u8> = (0..300_000u32).map(|number| (number % 251) as u8).collect();
-    std::fs::write(&path, &content).unwrap();
-    let file = std::fs::File::open(&path).unwrap();
-    std::fs::remove_file(&path).unwrap();
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&content).unwrap();
     let (sender, receiver) =
         socket2::Socket::pair(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
     sender.set_nonblocking(true).unwrap();

@@ -1,12 +1,10 @@
 //! Ranges of files, sent through the kernel.
 
-use std::env;
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
+use tempfile::TempDir;
 use wharf_port::{Event, Failure, Socket};
 
 use crate::client::Client;
@@ -26,22 +24,15 @@ on_every_backend![
 pub(crate) struct Temporary {
     pub(crate) file: Arc<File>,
     path: PathBuf,
+    _folder: TempDir,
 }
 
 impl Temporary {
     pub(crate) fn new(bytes: &[u8]) -> Temporary {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("wharf-contract-{}-{number}", std::process::id());
-        let path = env::temp_dir().join(name);
-        File::create_new(&path).unwrap().write_all(bytes).unwrap();
-        Temporary { file: Arc::new(File::open(&path).unwrap()), path }
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        fs::remove_file(&self.path).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, bytes).unwrap();
+        Temporary { file: Arc::new(File::open(&path).unwrap()), path, _folder: folder }
     }
 }
 

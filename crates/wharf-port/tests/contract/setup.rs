@@ -13,7 +13,7 @@ use wharf_port::{Backend, Choice, Config, Port};
 use crate::rig::Rig;
 
 /// Longer than anything here takes, so that a test which hangs fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Runs of a test on the simulated port.
 const SEEDS: u64 = 8;
 /// The command of an emulator that runs this process, if one does.

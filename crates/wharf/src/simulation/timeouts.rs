@@ -7,7 +7,7 @@ use std::time::Duration;
 use wharf_port::sim::{Faults, Peer};
 
 use super::{Simulation, address};
-use crate::{Request, Router, get};
+use crate::{Request, Router, get, post};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -61,4 +61,39 @@ fn who_waits_for_a_worker_for_too_long_is_not_handled() {
     assert_eq!(simulation.shared.statistics().overloaded, 1);
     drop(peer);
     simulation.end();
+}
+
+/// The default grace is 10 seconds, the rate 1,024 bytes a second. A body of 4,000 bytes lies in
+/// receive blocks, the longer one is received into its own.
+#[test]
+fn a_body_that_keeps_the_rate_may_take_longer_than_its_grace() {
+    for (length, rate, is_in_time) in
+        [(40_000, 1_100, true), (40_000, 700, false), (4_000, 100, false)]
+    {
+        let echo = |request: &Request| request.body().len().to_string();
+        let router = Router::new().route("/", post(echo).inline());
+        let mut simulation = Simulation::serving(router, 1, Faults::none());
+        let mut peer = simulation.network.connect(address());
+        peer.send(
+            format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n").as_bytes(),
+        );
+        let (mut left, mut answer) = (length, Vec::new());
+        while left > 0 && answer.is_empty() {
+            wait(&mut simulation, Duration::from_secs(1));
+            left -= peer.send(&vec![b'x'; rate.min(left)]);
+            answer = peer.receive();
+        }
+        wait(&mut simulation, Duration::from_secs(1));
+        answer.extend(peer.receive());
+        let answer = String::from_utf8(answer).expect("the answer is ASCII");
+        let is_served = answer.ends_with(&format!("\r\n\r\n{length}"));
+        assert_eq!(is_served, is_in_time, "{length} bytes at {rate}: {answer}");
+        assert_eq!(
+            answer.starts_with("HTTP/1.1 408 "),
+            !is_in_time,
+            "{length} at {rate}: {answer}"
+        );
+        drop(peer);
+        simulation.end();
+    }
 }

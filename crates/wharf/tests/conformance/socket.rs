@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::exchange::Wire;
 
 /// Longer than any server here takes, so that a case which hangs fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Socket(TcpStream);
 

@@ -45,8 +45,9 @@ fn assert_recovered(server: &ServerHandle) {
         format!("POST /length HTTP/1.1\r\nhost: a\r\ncontent-length: {BODIES_BYTES}\r\n\r\n");
     eventually("the memory for bodies is given back", || {
         let mut honest = Client::connect(server);
-        let answer = honest.send(&head).send(&body).answer();
-        assert!([200, 503].contains(&answer.status), "{answer:?}");
+        // On a machine that is busy it may be too slow for limits that are as short as here.
+        let Some(answer) = honest.send(&head).send(&body).answer_if_any() else { return false };
+        assert!([200, 408, 503].contains(&answer.status), "{answer:?}");
         answer.status == 200 && answer.text() == BODIES_BYTES.to_string()
     });
     eventually("the connections are gone", || server.statistics().connections == 0);
@@ -102,36 +103,36 @@ fn a_connection_that_is_reset_anywhere_in_a_pipelined_exchange(backend: Backend)
 }
 
 fn half_open_connections(backend: Backend) {
-    let limits = Limits {
-        first_byte_timeout: SHORT,
-        head_timeout: SHORT,
-        body_grace: SHORT,
-        idle_timeout: SHORT,
-        ..Limits::default()
-    };
-    let server = start(backend, limits);
-    // None of them ever says that it has gone.
+    // One limit is short at a time, so that a test that is held up meets no other one.
+    let limits = Limits::default;
     let starts = [
-        ("", CloseReason::FirstByteTimeout),
-        ("GET / HT", CloseReason::HeadTimeout),
+        (Limits { first_byte_timeout: SHORT, ..limits() }, "", CloseReason::FirstByteTimeout),
+        (Limits { head_timeout: SHORT, ..limits() }, "GET / HT", CloseReason::HeadTimeout),
         (
+            Limits { body_grace: SHORT, ..limits() },
             "POST /length HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nx",
             CloseReason::BodyTimeout,
         ),
-        ("GET / HTTP/1.1\r\nhost: a\r\n\r\n", CloseReason::IdleTimeout),
+        (
+            Limits { idle_timeout: SHORT, ..limits() },
+            "GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+            CloseReason::IdleTimeout,
+        ),
     ];
-    let silent: Vec<Client> = (0..40)
-        .map(|n| {
-            let mut client = Client::connect(&server);
-            client.send(starts[n % starts.len()].0);
-            client
-        })
-        .collect();
-    for (_, reason) in starts {
+    for (limits, start_of_request, reason) in starts {
+        let server = start(backend, limits);
+        // None of them ever says that it has gone.
+        let silent: Vec<Client> = (0..10)
+            .map(|_| {
+                let mut client = Client::connect(&server);
+                client.send(start_of_request);
+                client
+            })
+            .collect();
         eventually(reason.name(), || closed_for(&server, &[reason]) == 10);
+        assert_recovered(&server);
+        drop(silent);
     }
-    assert_recovered(&server);
-    drop(silent);
 }
 
 fn connections_beyond_every_limit(backend: Backend) {

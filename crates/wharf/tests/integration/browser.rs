@@ -6,14 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::eventually;
-
-/// Longer than anything here takes, so that a test which hangs fails.
-const PATIENCE: Duration = Duration::from_secs(40);
+use crate::support::{PATIENCE, eventually};
 
 /// The program, if this machine has it.
 fn program() -> Option<PathBuf> {
@@ -47,6 +43,9 @@ impl Browser {
         let mut process = Command::new(program)
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
             .args(["--no-first-run", "--remote-debugging-port=0"])
+            // Nothing but the pages is asked for, and no click is dropped for coming early.
+            .args(["--disable-background-networking", "--disable-component-update"])
+            .args(["--disable-default-apps", "--disable-sync", "--allow-pre-commit-input"])
             .arg(format!("--user-data-dir={}", folder.path().display()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -207,6 +206,7 @@ impl Browser {
     /// Clicks into a field and types.
     pub(crate) fn fill_in(&mut self, selector: &str, text: &str) {
         self.click(selector);
+        self.wait_for(&format!("document.activeElement === document.querySelector({selector:?})"));
         self.call("Input.insertText", json!({ "text": text }));
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use wharf::{Backend, Request, Router, get, post};
 
-use crate::support::{Client, eventually, on_every_backend, serve};
+use crate::support::{Client, PATIENCE, eventually, on_every_backend, serve};
 
 on_every_backend! {
     four_hundred_connections_get_every_answer,
@@ -81,6 +81,6 @@ fn four_hundred_connections_get_every_answer(backend: Backend) {
     assert!(statistics.requests >= answered, "{} of {answered}", statistics.requests);
     assert_eq!((statistics.panics, statistics.overloaded), (0, 0));
     assert_eq!(Client::connect(&server).get("/alive").text(), "yes");
-    let drained = server.shutdown(Duration::from_secs(20));
+    let drained = server.shutdown(PATIENCE);
     assert_eq!((drained.cut, drained.still_running), (0, 0));
 }

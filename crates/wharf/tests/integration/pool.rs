@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wharf::{Backend, Limits, Request, Router, ServerHandle, get};
 
-use crate::support::{Client, eventually, on_every_backend, serve, serve_with};
+use crate::support::{Client, PATIENCE, eventually, on_every_backend, serve, serve_with};
 
 on_every_backend! {
     requests_that_wait_for_each_other_run_at_once,
@@ -18,8 +18,6 @@ on_every_backend! {
     a_drain_runs_what_waits_in_line,
     a_share_of_the_threads_may_be_said_otherwise,
 }
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where handlers stand still until the test lets them on.
 #[derive(Default)]
@@ -110,6 +108,8 @@ fn no_more_calls_than_the_route_allows_run_at_once(backend: Backend) {
     let report = move |_: &Request| {
         let here = now.fetch_add(1, Ordering::SeqCst) + 1;
         peak.fetch_max(here, Ordering::SeqCst);
+        // The first waits for a second one.
+        eventually("as many run as may", || peak.load(Ordering::SeqCst) >= 2);
         // Long enough for others to come in, were they let in.
         std::thread::sleep(Duration::from_millis(1));
         now.fetch_sub(1, Ordering::SeqCst);
@@ -265,8 +265,7 @@ fn requests_that_wait_for_each_other_run_at_once(backend: Backend) {
                 all.notify_all();
                 // Rounds follow one another, so the sum of all up to this one have arrived.
                 let enough = count * (count + 1) / 2;
-                let waited =
-                    all.wait_timeout_while(arrived, Duration::from_secs(10), |it| *it < enough);
+                let waited = all.wait_timeout_while(arrived, PATIENCE, |it| *it < enough);
                 let (_arrived, outcome) = waited.expect("no handler panics");
                 Ok(if outcome.timed_out() { "alone" } else { "met" }.to_owned())
             },

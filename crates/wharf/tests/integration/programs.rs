@@ -6,12 +6,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 
-use crate::support::{Answer, Client};
-
-/// Longer than anything here takes, so that a test which hangs fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::support::{Answer, Client, PATIENCE};
 
 /// An example's program, which `cargo test` builds before it runs tests.
 pub(crate) fn example(name: &str) -> PathBuf {

@@ -32,7 +32,7 @@ fn a_real_server_is_asked_as_an_app_is() {
     let url = server.url("/");
     let mut from_outside = ureq::get(&url).call().expect("any client may ask");
     assert_eq!(from_outside.body_mut().read_to_string().expect("text"), "hello, you");
-    assert_eq!(server.into_handle().shutdown(Duration::from_secs(10)).cut, 0);
+    assert_eq!(server.into_handle().shutdown(Duration::from_secs(60)).cut, 0);
 }
 
 #[test]

