@@ -114,14 +114,18 @@ fn a_sleeping_thread_is_called() {
     assert_eq!(crew.threads(), 0);
 }
 
-/// Each of two jobs waits for the other one to run.
+/// Each of two jobs waits for the other one to run, and one call is made for both.
 fn who_takes_one_of_two_calls_another() {
     set_time_passes(false);
     let crew = Arc::new(Crew::new(lanes(4), 2, Duration::MAX));
     let meeting = Bell::new();
     let threads = Arc::new(loom::sync::Mutex::new(Vec::new()));
-    submit_meeting(&crew, 1, &meeting, &threads);
-    submit_meeting(&crew, 2, &meeting, &threads);
+    for job in [1, 2] {
+        assert!(crew.lanes.submit(job).expect("there is a place"), "it becomes ready");
+    }
+    if crew.call() != Called::Enough {
+        start_meeting(&crew, &meeting, &threads);
+    }
     meeting.wait_for(2);
     crew.close();
     loop {
@@ -131,12 +135,6 @@ fn who_takes_one_of_two_calls_another() {
 }
 
 type Threads = Arc<loom::sync::Mutex<Vec<thread::JoinHandle<()>>>>;
-
-fn submit_meeting(crew: &Arc<Crew<usize>>, job: usize, meeting: &Arc<Bell>, threads: &Threads) {
-    if crew.lanes.submit(job).expect("there is a place") && crew.call() != Called::Enough {
-        start_meeting(crew, meeting, threads);
-    }
-}
 
 fn start_meeting(crew: &Arc<Crew<usize>>, meeting: &Arc<Bell>, threads: &Threads) {
     let (crew, meeting, all) = (crew.clone(), meeting.clone(), threads.clone());

@@ -53,18 +53,18 @@ impl Pool {
         Pool { crew: Crew::new(lanes, max_threads, limits.worker_idle_timeout) }
     }
 
-    /// Hands a request to a worker, or gives it back when there is no place for it.
-    pub(crate) fn submit(
-        &self,
-        shared: &Arc<Shared>,
-        request: Box<Request>,
-    ) -> Result<(), Box<Request>> {
-        if self.crew.lanes.submit(request)?
-            && let Called::Start(number) = self.crew.call()
-        {
+    /// Takes a request for a worker, or gives it back when there is no place for it. Whether one
+    /// has become ready: then a [call](Pool::call) has to follow.
+    pub(crate) fn submit(&self, request: Box<Request>) -> Result<bool, Box<Request>> {
+        self.crew.lanes.submit(request)
+    }
+
+    /// Has a worker look for what was submitted. Once for many requests, since who takes one of
+    /// them calls another worker for the next.
+    pub(crate) fn call(&self, shared: &Arc<Shared>) {
+        if let Called::Start(number) = self.crew.call() {
             self.start_thread(shared, number);
         }
-        Ok(())
     }
 
     fn start_thread(&self, shared: &Arc<Shared>, number: usize) {

@@ -31,6 +31,8 @@ pub(super) struct Context {
     pub(super) draining: bool,
     pub(super) requests_answered: Arc<RequestCount>,
     pub(super) batch: Batch,
+    /// Requests are ready for workers, who have not been called.
+    calls_workers: bool,
     /// Work on bodies that are being answered, for which the pool had no room.
     deferred: VecDeque<Box<Request>>,
     /// Last in, first out, so that what is reused is still in the cache. Boxed, since it is the box
@@ -60,6 +62,7 @@ impl Context {
             head_limits,
             draining: false,
             batch: Batch::default(),
+            calls_workers: false,
             deferred: VecDeque::new(),
             requests: Vec::with_capacity(KEPT),
             outputs: Vec::with_capacity(KEPT),
@@ -79,10 +82,24 @@ impl Context {
         }
     }
 
+    /// Hands a request to a worker, or gives it back when there is no place for it.
+    pub(super) fn hand_over(&mut self, request: Box<Request>) -> Result<(), Box<Request>> {
+        self.calls_workers |= self.shared.pool.submit(request)?;
+        Ok(())
+    }
+
+    /// Calls a worker for what was handed over since the last time. A call is a system call, and
+    /// where processors are few, the worker takes the shard's at once; so one is made for many.
+    pub(super) fn call_workers(&mut self) {
+        if std::mem::take(&mut self.calls_workers) {
+            self.shared.pool.call(&self.shared);
+        }
+    }
+
     /// Hands work on a body to a worker. Where the pool is full it waits: an answer that has begun
     /// cannot become a 503.
     pub(super) fn submit(&mut self, request: Box<Request>) {
-        if let Err(request) = self.shared.pool.submit(&self.shared, request) {
+        if let Err(request) = self.hand_over(request) {
             self.deferred.push_back(request);
         }
     }

@@ -1,7 +1,8 @@
 //! A shard: one thread, one port, and the connections that are served there.
 //!
 //! Its turn is always the same: wait, dispatch completions, drain the mailbox, expire timers. What
-//! is to be sent is submitted on the way and reaches the kernel with the next wait.
+//! is to be sent is submitted on the way and reaches the kernel with the next wait; workers are
+//! called at the end, once for all that was handed to them.
 
 mod batch;
 mod body;
@@ -44,6 +45,9 @@ const DRAIN_QUIET: Duration = Duration::from_secs(1);
 const ROOM_POLL: Duration = Duration::from_millis(20);
 /// How often work that the pool had no room for is tried again.
 const DEFERRED_POLL: Duration = Duration::from_millis(5);
+/// Completions behind which workers are called in the midst of a turn, as a long one is no reason
+/// for them to wait.
+const CALL_AFTER: usize = 32;
 /// Four megabytes of addresses for the connections' table, which cost no memory until there are so
 /// many.
 const ROOM_MAX: usize = 16 * 1024;
@@ -178,8 +182,11 @@ impl Shard {
         self.cx.port.wait(&mut completions, self.next_time())?;
         self.cx.begin_turn();
         self.update_date();
-        for completion in completions.drain(..) {
+        for (number, completion) in completions.drain(..).enumerate() {
             self.dispatch(completion);
+            if (number + 1).is_multiple_of(CALL_AFTER) {
+                self.cx.call_workers();
+            }
         }
         self.completions = completions;
         self.cx.interrupt_batch();
@@ -187,6 +194,7 @@ impl Shard {
         self.expire();
         self.admit_waiting();
         self.cx.interrupt_batch();
+        self.cx.call_workers();
         Ok(self.drain_on())
     }
 

@@ -22,7 +22,7 @@ impl Connection {
             cx.end_call();
             return self.respond(request, response, cx);
         }
-        // A worker may have to be started.
+        // Handing requests over is no part of serving inline calls.
         cx.interrupt_batch();
         if cx.is_short_of_blocks() {
             request.copy_out();
@@ -31,7 +31,7 @@ impl Connection {
             ReplyTo { shard: cx.shard, connection: self.token.0, stream: self.served, target };
         self.signal = Some(request.signal.get_or_insert_default().clone());
         self.enter(Status::Handling, timeout.map_or(Time::FAR, |timeout| cx.now + timeout));
-        if let Err(request) = cx.shared.pool.submit(&cx.shared, request) {
+        if let Err(request) = cx.hand_over(request) {
             self.overloaded(request, cx);
         }
     }
