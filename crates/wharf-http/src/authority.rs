@@ -54,6 +54,15 @@ pub(crate) fn is_port(digits: &[u8], port: Port) -> bool {
     number <= 65_535
 }
 
+/// Whether what is known to be digits is five of them, up to 65,535. Compared as they stand, first
+/// digit first, which is their order as numbers too.
+#[inline(always)]
+pub(crate) fn is_five_digit_port(digits: &[u8]) -> bool {
+    let Ok([four @ .., last]) = <&[u8; 5]>::try_from(digits) else { return false };
+    let (four, most) = (u32::from_be_bytes(*four), u32::from_be_bytes(*b"6553"));
+    four < most || (four == most && *last <= b'5')
+}
+
 /// How many bytes of a `reg-name` or IPv4 address stand here; none if a `%` lacks its digits.
 fn registered_name(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;

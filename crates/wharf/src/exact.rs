@@ -3,65 +3,96 @@
 //! Of all paths that match, one without parameters wins; so a path that is found here needs no
 //! further search, nor to be looked at as text. What a path leads to is not known here.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
-/// Paths, each with the number of what it leads to.
+/// Paths, each with the number of what it leads to: a table of places that are three quarters empty,
+/// where a path stands at the place that its hash names or at the next free one.
 #[derive(Default)]
-pub(crate) struct Exact(HashMap<Box<[u8]>, usize, BuildHasherDefault<PathHasher>>);
+pub(crate) struct Exact {
+    /// A power of two of them, or none.
+    places: Box<[Option<Entry>]>,
+    count: usize,
+}
+
+struct Entry {
+    hash: u64,
+    path: Box<[u8]>,
+    number: usize,
+}
+
+/// Places for each path, so that most are found at the first look.
+const PLACES_PER_PATH: usize = 4;
 
 impl Exact {
-    /// Adds a path, if it has no parameters.
+    /// Adds a path, if it has no parameters. No path is added twice.
     pub(crate) fn insert(&mut self, path: &str, number: usize) {
         // Braces that are meant as such are written twice; such paths are left to others too.
-        if !path.contains(['{', '}']) {
-            self.0.insert(path.as_bytes().into(), number);
+        if path.contains(['{', '}']) {
+            return;
+        }
+        self.count += 1;
+        if self.count * PLACES_PER_PATH > self.places.len() {
+            let places = (self.count * PLACES_PER_PATH).next_power_of_two();
+            let empty = std::iter::repeat_with(|| None).take(places).collect();
+            let old = std::mem::replace(&mut self.places, empty);
+            old.into_iter().flatten().for_each(|entry| self.place(entry));
+        }
+        let path: Box<[u8]> = path.as_bytes().into();
+        self.place(Entry { hash: hash(&path), path, number });
+    }
+
+    fn place(&mut self, entry: Entry) {
+        let mut at = entry.hash as usize;
+        loop {
+            at &= self.places.len() - 1;
+            match &mut self.places[at] {
+                Some(_) => at += 1,
+                free => break *free = Some(entry),
+            }
         }
     }
 
     #[inline]
     pub(crate) fn find(&self, path: &[u8]) -> Option<usize> {
-        self.0.get(path).copied()
+        let hash = hash(path);
+        let mut at = hash as usize;
+        loop {
+            at &= self.places.len().wrapping_sub(1);
+            let entry = self.places.get(at)?.as_ref()?;
+            if entry.hash == hash && *entry.path == *path {
+                return Some(entry.number);
+            }
+            at += 1;
+        }
     }
 }
-
-/// A few instructions a word. Nobody from outside puts a path into the table, so nobody can fill it
-/// with paths whose hashes are equal.
-#[derive(Default)]
-struct PathHasher(u64);
 
 /// Odd, with its bits all over the word: 2^64 divided by the golden ratio.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
-impl PathHasher {
-    #[inline]
-    fn add(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(FACTOR);
+/// A few instructions a word. Nobody from outside puts a path into the table, so nobody can fill it
+/// with paths whose hashes are equal.
+#[inline(always)]
+fn hash(path: &[u8]) -> u64 {
+    let word = |at: usize| path[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+    let half = |at: usize| path[at..].first_chunk().map_or(0, |half| u32::from_le_bytes(*half));
+    let len = path.len();
+    // Some bytes count twice, which does no harm.
+    let (first, last) = match len {
+        8.. => (word(0), word(len - 8)),
+        4.. => (u64::from(half(0)), u64::from(half(len - 4))),
+        1.. => (u64::from(path[0]), u64::from(path[len / 2]) << 8 | u64::from(path[len - 1])),
+        0 => (0, 0),
+    };
+    let mut sum = mixed(mixed(len as u64, first), last);
+    if len > 16 {
+        sum = (8..len - 8).step_by(8).fold(sum, |sum, at| mixed(sum, word(at)));
     }
+    // The place is taken from the low bits, which the high ones have to reach.
+    sum ^ (sum >> 32)
 }
 
-impl Hasher for PathHasher {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        words.iter().for_each(|word| self.add(u64::from_le_bytes(*word)));
-        if let Some(last) = bytes.last_chunk::<8>() {
-            // Some bytes count twice, which does no harm.
-            return self.add(u64::from_le_bytes(*last));
-        }
-        rest.iter().for_each(|&byte| self.add(u64::from(byte)));
-    }
-
-    #[inline]
-    fn write_usize(&mut self, length: usize) {
-        self.add(length as u64);
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        // The table takes its place from the low bits and tells apart by the high ones.
-        self.0 ^ (self.0 >> 32)
-    }
+#[inline(always)]
+fn mixed(sum: u64, word: u64) -> u64 {
+    (sum.rotate_left(5) ^ word).wrapping_mul(FACTOR)
 }
 
 #[cfg(test)]
@@ -71,6 +102,7 @@ mod tests {
     #[test]
     fn every_path_is_found_and_no_other() {
         let mut exact = Exact::default();
+        assert_eq!(exact.find(b"/"), None);
         let paths: Vec<String> = (0..500)
             .flat_map(|n| [format!("/{n}"), format!("/orders/{n}"), format!("/a/b/c/d/e/f/{n}/g")])
             .chain(["/".to_owned(), "*".to_owned(), String::new()])
@@ -97,13 +129,8 @@ mod tests {
 
     #[test]
     fn hashes_are_spread() {
-        let hash = |path: String| {
-            let mut hasher = PathHasher::default();
-            hasher.write(path.as_bytes());
-            hasher.finish()
-        };
         let low: std::collections::HashSet<u64> =
-            (0..1024).map(|n| hash(format!("/users/{n}/orders")) % 4096).collect();
+            (0..1024).map(|n| hash(format!("/users/{n}/orders").as_bytes()) % 4096).collect();
         // 1,024 balls in 4,096 boxes leave about 906 of these taken.
         assert!(low.len() > 800, "{}", low.len());
     }

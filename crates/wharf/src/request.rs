@@ -509,6 +509,28 @@ impl Request {
         !matches!(self.bytes, View::Empty)
     }
 
+    /// As [`recycle`](Request::recycle), of a GET that had a head and no more: not a body, not a
+    /// path with parameters, nothing that hooks attach, no part in a worker's hands.
+    #[inline(always)]
+    pub(crate) fn recycle_bare(&mut self) {
+        self.head.clear();
+        self.bytes = View::Empty;
+        self.target = None;
+        debug_assert!(
+            self.method == Method::GET
+                && matches!(self.body, Body::Empty)
+                && self.parameters.is_empty()
+                && self.names.is_none()
+                && self.extensions.is_empty()
+                && self.partial.is_empty()
+                && self.inflow.is_none()
+                && self.deadline.is_none()
+                && self.took.is_none()
+                && self.reservation.is_empty()
+                && matches!(self.work_mut(), Work::Handle)
+        );
+    }
+
     /// Makes the block ready for its next request; capacities stay.
     pub(crate) fn recycle(&mut self) {
         self.head.clear();

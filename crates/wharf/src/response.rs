@@ -43,6 +43,12 @@ pub struct Response {
     is_conditional: bool,
 }
 
+/// An answer that says nothing but 200, of a type that may be known, with a body that is whole.
+pub(crate) struct Plain {
+    pub(crate) content_type: Option<Known>,
+    pub(crate) body: Bytes,
+}
+
 /// Who has worded the body of an answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wording {
@@ -647,6 +653,22 @@ impl Response {
 
     pub(crate) fn take_body(&mut self) -> Body {
         std::mem::replace(&mut self.body, Body::Whole(Bytes::new()))
+    }
+
+    /// All that is in an answer which says nothing but 200, and perhaps a content type that was
+    /// written out beforehand; else the answer.
+    #[inline]
+    #[expect(clippy::result_large_err, reason = "what is no error is what is to be small here")]
+    pub(crate) fn into_plain(self) -> Result<Plain, Response> {
+        let is_plain = self.status == StatusCode::OK
+            && self.wording == Wording::Handlers
+            && self.fields.others().is_empty()
+            && !self.is_conditional
+            && !self.invalid;
+        match self.body {
+            Body::Whole(body) if is_plain => Ok(Plain { content_type: self.fields.known(), body }),
+            _ => Err(self),
+        }
     }
 
     /// The body's length in bytes, as far as it is known.

@@ -120,6 +120,10 @@ impl Budget {
 pub(crate) struct Reservation(Option<(Arc<Shared>, usize)>);
 
 impl Reservation {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Takes as many more bytes as make this `bytes` in all. False: the budget has not so many.
     pub(crate) fn grow_to(&mut self, bytes: usize, shared: &Arc<Shared>) -> bool {
         let (_, held) = self.0.get_or_insert_with(|| (shared.clone(), 0));

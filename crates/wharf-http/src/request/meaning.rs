@@ -2,7 +2,7 @@
 //! for, what becomes of the connection.
 
 use super::{Framing, Version};
-use crate::authority::{Port, is_authority, is_port};
+use crate::authority::{Port, is_authority, is_five_digit_port};
 use crate::fields::{Known, is_folded, known, members, trim};
 use crate::refusal::Refusal;
 use crate::scan::{self, Block, class};
@@ -55,8 +55,7 @@ impl Facts {
         let plain = if ends.host_end < end {
             let port_bytes = end - ends.host_end - 1;
             // Four digits are no number too large for a port.
-            let in_range =
-                port_bytes <= 4 || is_port(&bytes[ends.host_end + 1..end], Port::Required);
+            let in_range = port_bytes <= 4 || is_five_digit_port(&bytes[ends.host_end + 1..end]);
             bytes[ends.host_end] == b':' && ends.port_end == end && in_range
         } else {
             ends.host_end == end

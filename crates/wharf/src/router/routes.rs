@@ -1,6 +1,7 @@
 //! The routes of a server as its shards look requests up in them.
 
 use super::*;
+use crate::response::Plain;
 
 /// The routes as the shards look them up.
 #[derive(Default)]
@@ -34,6 +35,8 @@ struct Endpoint {
     path: String,
     /// Indexes of `targets`. A path has few methods, so a list is searched faster than a map.
     by_method: Vec<(Method, usize)>,
+    /// That of GET, for which most requests ask.
+    get: Option<usize>,
     any: Option<usize>,
     /// What answers other methods, if that has hooks.
     otherwise: Option<usize>,
@@ -59,6 +62,12 @@ impl Target {
         Target { handler, options, name, parameters, hooks }
     }
 
+    /// Whether there is nothing but its handler to look after.
+    #[inline]
+    pub(crate) fn is_bare(&self) -> bool {
+        self.hooks.is_empty() && self.options.timeout.is_none()
+    }
+
     /// Runs the handler behind its hooks.
     #[inline]
     pub(crate) fn call(&self, request: &mut Request, counts: &Counts) -> Response {
@@ -73,14 +82,36 @@ impl Target {
         self.hooks.around(request, handler, |panic| panicked(&self.name, panic, counts))
     }
 
+    /// Runs the handler, which has no hooks. An answer that is plain is returned, any other put
+    /// into `other`: so what nearly all answers have in them is all that is handed on, and not
+    /// the room for what they might have.
+    #[inline]
+    pub(crate) fn call_bare(
+        &self,
+        request: &Request,
+        counts: &Counts,
+        other: &mut Option<Response>,
+    ) -> Option<Plain> {
+        debug_assert!(self.hooks.is_empty());
+        let answer = || match (self.handler)(request).into_plain() {
+            Ok(plain) => Some(plain),
+            Err(response) => {
+                *other = Some(response.selected(request).checked());
+                None
+            }
+        };
+        catch_unwind(AssertUnwindSafe(answer)).unwrap_or_else(|panic| {
+            *other = Some(panicked(&self.name, panic, counts));
+            None
+        })
+    }
+
     /// A handler's panic is its own: the client gets a 500, nobody else notices.
     #[inline]
     fn run(&self, request: &Request, counts: &Counts) -> Response {
-        let answer = || (self.handler)(request).selected(request);
-        match catch_unwind(AssertUnwindSafe(answer)) {
-            Ok(response) => response.checked(),
-            Err(panic) => panicked(&self.name, panic, counts),
-        }
+        let answer = || (self.handler)(request).selected(request).checked();
+        catch_unwind(AssertUnwindSafe(answer))
+            .unwrap_or_else(|panic| panicked(&self.name, panic, counts))
     }
 }
 
@@ -180,6 +211,9 @@ impl Routes {
         match &route.method {
             Some(method) => {
                 endpoint.by_method.push((method.clone(), index));
+                if method == Method::GET {
+                    endpoint.get = Some(index);
+                }
                 if !is_standard(method) {
                     self.own_methods.push(method.clone());
                 }
@@ -347,6 +381,7 @@ impl Table {
         self.endpoints.push(Endpoint {
             path,
             by_method: Vec::new(),
+            get: None,
             any: None,
             otherwise: None,
             allow: HeaderValue::from_static(""),
@@ -387,12 +422,20 @@ fn not_allowed(method: &Method, allow: &HeaderValue) -> Response {
 }
 
 impl Endpoint {
+    #[inline]
     fn target(&self, method: &Method) -> Option<usize> {
+        if *method == Method::GET && self.get.is_some() {
+            return self.get;
+        }
+        self.target_of_other(method)
+    }
+
+    fn target_of_other(&self, method: &Method) -> Option<usize> {
         let of = |wanted: &Method| {
             self.by_method.iter().find(|(method, _)| method == wanted).map(|&(_, target)| target)
         };
         of(method)
-            .or_else(|| if method == Method::HEAD { of(&Method::GET) } else { None })
+            .or_else(|| if method == Method::HEAD { self.get } else { None })
             .or_else(|| if self.answers_options(method) { None } else { self.any })
     }
 

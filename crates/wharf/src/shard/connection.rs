@@ -29,6 +29,7 @@
 
 mod answering;
 mod reading;
+mod straight;
 
 use std::mem;
 use std::net::SocketAddr;
@@ -183,11 +184,11 @@ impl Connection {
             Status::Idle | Status::Head | Status::Body | Status::Handling | Status::Answering => {}
         }
         let view = View::Lease(lease);
-        if self.status == Status::Idle && self.pending.is_empty() && self.may_read_head() {
-            self.read_head(view, cx);
-        } else {
-            self.pending.push(view);
+        let is_quiet = self.pending.is_empty() && !self.sending && self.output.is_none();
+        if self.status == Status::Idle && is_quiet {
+            return self.serve(view, cx);
         }
+        self.pending.push(view);
         self.advance(cx);
     }
 

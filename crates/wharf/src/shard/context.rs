@@ -77,6 +77,18 @@ impl Context {
     #[inline]
     pub(super) fn recycle_request(&mut self, mut request: Box<Request>) {
         request.recycle();
+        self.keep_request(request);
+    }
+
+    /// Of a request that had [nothing](Request::recycle_bare) beside its head.
+    #[inline(always)]
+    pub(super) fn recycle_bare_request(&mut self, mut request: Box<Request>) {
+        request.recycle_bare();
+        self.keep_request(request);
+    }
+
+    #[inline(always)]
+    fn keep_request(&mut self, request: Box<Request>) {
         if self.requests.len() < KEPT {
             self.requests.push(request);
         }

@@ -40,7 +40,7 @@ impl Openings {
     }
 
     /// Writes the whole head of a 200 whose only fields are these, Date, and Content-Length.
-    #[inline]
+    #[inline(always)]
     pub(super) fn write_head(
         &mut self,
         block: &mut Vec<u8>,

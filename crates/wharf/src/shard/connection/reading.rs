@@ -18,6 +18,19 @@ impl Connection {
             request.partial.extend_from_slice(view.as_slice());
             request.head.parse(&request.partial, &cx.head_limits)
         };
+        self.head_read(request, view, parsed, cx);
+        true
+    }
+
+    /// Goes on behind the parser.
+    pub(super) fn head_read(
+        &mut self,
+        mut request: Box<Request>,
+        view: View,
+        parsed: Result<Option<usize>, Refusal>,
+        cx: &mut Context,
+    ) {
+        let in_one_piece = request.partial.is_empty();
         match parsed {
             Ok(Some(length)) if in_one_piece => {
                 request.bytes = view;
@@ -42,7 +55,6 @@ impl Connection {
             }
             Err(refusal) => self.refuse(request, refusal, cx),
         }
-        true
     }
 
     /// A head is whole: `length` bytes of `request.bytes`, and `rest` behind it, if that lies
@@ -267,23 +279,32 @@ impl Connection {
 
 /// Finds out what is to happen to a request whose head is whole.
 fn route(request: &mut Request, cx: &Context) -> Plan {
+    match route_exactly(request, cx) {
+        Some(target) => Plan::Handle(target),
+        None => route_by_all(request, cx),
+    }
+}
+
+/// The handler of a path that has a route without parameters. None: look on.
+#[inline(always)]
+pub(super) fn route_exactly(request: &mut Request, cx: &Context) -> Option<usize> {
     let bytes = request.bytes.as_slice();
-    match request.head.method().of(bytes) {
-        // As a recycled request has it already.
-        b"GET" => {}
-        other => match Method::from_bytes(other) {
-            Ok(method) => request.method = method,
-            // The parser admits only tokens, and every token is a method.
-            Err(_) => return Plan::Answer(internal_error()),
-        },
+    let method = request.head.method().of(bytes);
+    // As a recycled request has it already.
+    if method != b"GET" {
+        // The parser admits only tokens, and every token is a method.
+        request.method = Method::from_bytes(method).ok()?;
     }
-    if request.head.form() == TargetForm::Origin {
-        let path = request.head.path().of(request.bytes.as_slice());
-        if let Some(target) = cx.shared.routes.find_exact(&request.method, path) {
-            request.target = Some(target);
-            return Plan::Handle(target);
-        }
+    if request.head.form() != TargetForm::Origin {
+        return None;
     }
+    let path = request.head.path().of(bytes);
+    request.target = cx.shared.routes.find_exact(&request.method, path);
+    request.target
+}
+
+/// What becomes of a request whose method is known and whose path has to be looked at as a whole.
+pub(super) fn route_by_all(request: &mut Request, cx: &Context) -> Plan {
     match request.head.form() {
         // RFC 9112 section 3.2.4: without a path this is how a proxy is asked for `OPTIONS *`.
         TargetForm::Absolute
