@@ -142,6 +142,6 @@ pub use refusal::Refusal;
 pub use request::{Framing, HeadLimits, RequestHead, TargetForm, Version};
 pub use response::{
     CONTINUE, Date, HEAD_END, InvalidField, content_length, content_length_and_end, field,
-    is_field_value, is_token, status_allows_body, status_line,
+    is_field_value, is_token, status_allows_body, status_line, status_reason,
 };
 pub use span::{FieldSpan, Span};

@@ -7,7 +7,7 @@ mod date;
 mod status;
 
 pub use date::Date;
-pub use status::{status_allows_body, status_line};
+pub use status::{status_allows_body, status_line, status_reason};
 
 use crate::scan;
 use std::fmt;

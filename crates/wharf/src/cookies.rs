@@ -60,9 +60,9 @@ impl Response {
     pub fn cookie(self, cookie: impl Into<cookie::Cookie<'static>>) -> Response {
         let mut cookie = cookie.into();
         if !is_fit(&cookie) {
-            tracing::error!("the cookie {:?} has characters that need encoding", cookie.name());
-            // A field that cannot be, so that the answer is refused as it is for any other.
-            return self.header("set-cookie", "\0");
+            let name = cookie.name();
+            tracing::error!("an answer is not sent: its cookie {name:?} has to be encoded first");
+            return self.spoiled();
         }
         if cookie.http_only().is_none() {
             cookie.set_http_only(true);

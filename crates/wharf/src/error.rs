@@ -67,7 +67,7 @@ impl Error {
     }
 
     /// The request's fault as `problem` tells it, with the cause for the log.
-    #[cfg(any(feature = "json", feature = "form", feature = "multipart"))]
+    #[cfg(any(feature = "json", feature = "multipart"))]
     pub(crate) fn refused(
         problem: Problem,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
@@ -131,6 +131,8 @@ impl Error {
     }
 }
 
+const UNREADABLE: &str = "the request's body could not be read";
+
 /// A handler's own failure, as by [`Error::internal`]; or the request's fault, if it comes from
 /// [reading](crate::BodyReader) the request's body. An `Error` within comes out again.
 impl From<io::Error> for Error {
@@ -141,11 +143,7 @@ impl From<io::Error> for Error {
         };
         let body = error.get_ref().and_then(|inside| inside.downcast_ref::<BodyError>());
         match body {
-            Some(&body) => Error::with_source(
-                Kind::Request(body.status()),
-                "the request's body could not be read",
-                body,
-            ),
+            Some(&body) => Error::with_source(Kind::Request(body.status()), UNREADABLE, body),
             None => Error::internal(error),
         }
     }
@@ -206,15 +204,31 @@ impl From<Box<dyn StdError + Send + Sync>> for Error {
     }
 }
 
-/// For `?` in handlers: a `wharf::Error` comes out again, whatever context it was given; anything
-/// else is [internal](Error::internal).
+/// For `?` in handlers: the client is told what a `wharf::Error` says, whatever context it was given,
+/// and the log has the context too; anything else is [internal](Error::internal).
 #[cfg(feature = "anyhow")]
 impl From<anyhow::Error> for Error {
     fn from(error: anyhow::Error) -> Error {
-        let error = match error.downcast::<Error>() {
-            Ok(error) => return error,
-            Err(error) => error,
-        };
-        error.downcast::<io::Error>().map_or_else(Error::internal, Error::from)
+        let is_bare = |error: &(dyn StdError + Send + Sync + 'static)| error.is::<Error>();
+        if is_bare(error.as_ref()) {
+            return error.downcast().unwrap_or_else(Error::internal);
+        }
+        let of_body = error.downcast_ref::<io::Error>().and_then(said_by);
+        let said = error.downcast_ref::<Error>().map(|error| (error.0.kind, error.problem()));
+        let Some((kind, problem)) = said.or(of_body) else { return Error::internal(error) };
+        let message = problem.title().to_owned().into();
+        let (source, problem) = (Some(error.into()), Some(Box::new(problem)));
+        Error(Box::new(Inside { kind, message, source, problem }))
     }
+}
+
+/// What the client is told of an error that comes from reading the request's body.
+#[cfg(feature = "anyhow")]
+fn said_by(error: &io::Error) -> Option<(Kind, Problem)> {
+    let inside = error.get_ref()?;
+    if let Some(error) = inside.downcast_ref::<Error>() {
+        return Some((error.0.kind, error.problem()));
+    }
+    let status = inside.downcast_ref::<BodyError>()?.status();
+    Some((Kind::Request(status), Problem::new(status).with_detail(UNREADABLE)))
 }

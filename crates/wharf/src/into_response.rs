@@ -13,10 +13,12 @@ use crate::{Error, Response};
 
 /// What can be answered with.
 ///
-/// Texts are `text/plain; charset=utf-8`, bytes `application/octet-stream`, a status alone has no
-/// body, `None` is `404 Not Found`, and of a `Result` each side answers for itself. [`Json`], [`Html`],
+/// Texts are `text/plain; charset=utf-8`, bytes and open [files](std::fs::File)
+/// `application/octet-stream`; a status alone has no body, `()` is `204 No Content`, `None` is `404
+/// Not Found`, and of a `Result` each side answers for itself. [`Json`], [`Html`](crate::Html),
 /// [`Redirect`](crate::Redirect) and [`Problem`](crate::Problem) are what they say. In a tuple, the
 /// last part is answered; a status and [header fields](ResponseParts) may stand before it.
+/// [`Response`] is what becomes of all of them, and has files, streams and events too.
 ///
 /// ```
 /// use wharf::{IntoResponse, StatusCode};
@@ -24,6 +26,19 @@ use crate::{Error, Response};
 /// let response = (StatusCode::CREATED, [("location", "/orders/7")], "stored").into_response();
 /// assert_eq!(response.status(), StatusCode::CREATED);
 /// assert_eq!(None::<String>.into_response().status(), StatusCode::NOT_FOUND);
+/// ```
+///
+/// A handler that does not name what it answers with has to say that this borrows nothing from the
+/// request, which the compiler else assumes since the edition of 2024: by `+ use<>`.
+///
+/// ```
+/// use wharf::{Error, IntoResponse, Request, Router};
+///
+/// fn find(request: &Request) -> Result<impl IntoResponse + use<>, Error> {
+///     let name: String = request.param("name")?;
+///     Ok(([("cache-control", "no-store")], name))
+/// }
+/// let router = Router::new().get("/find/{name}", find);
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not something a handler can answer with",
@@ -95,6 +110,22 @@ impl IntoResponse for Vec<u8> {
 impl IntoResponse for &'static [u8] {
     fn into_response(self) -> Response {
         Bytes::from_static(self).into_response()
+    }
+}
+
+/// As `include_bytes!` gives them.
+impl<const LENGTH: usize> IntoResponse for &'static [u8; LENGTH] {
+    fn into_response(self) -> Response {
+        self.as_slice().into_response()
+    }
+}
+
+impl IntoResponse for Cow<'static, [u8]> {
+    fn into_response(self) -> Response {
+        match self {
+            Cow::Borrowed(bytes) => bytes.into_response(),
+            Cow::Owned(bytes) => bytes.into_response(),
+        }
     }
 }
 
@@ -199,24 +230,6 @@ tuples!(A B);
 tuples!(A B C);
 tuples!(A B C D);
 
-/// A page: `200 OK` with `text/html; charset=utf-8`. What it shows of others' input must be escaped
-/// already.
-///
-/// ```
-/// use wharf::{Html, IntoResponse};
-///
-/// let response = Html("<h1>Orders</h1>").into_response();
-/// assert_eq!(response.status(), 200);
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Html<T>(pub T);
-
-impl<T: Into<Bytes>> IntoResponse for Html<T> {
-    fn into_response(self) -> Response {
-        Response::html(self.0)
-    }
-}
-
 /// A value as a JSON document. One that does not serialise (a map whose keys are no strings, say) is
 /// answered with `500`, and logged.
 ///
@@ -249,9 +262,7 @@ impl<T: serde_core::Serialize> IntoResponse for Json<T> {
 /// What the client is told is the error's [problem](Error::problem); the error itself is logged.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let status = self.status();
-        crate::problem::log(status, &self);
-        self.problem().into_response()
+        self.problem().because_of(&self).into_response()
     }
 }
 
@@ -296,6 +307,22 @@ mod tests {
                 ("vary", "cookie")
             ]
         );
+    }
+
+    #[test]
+    fn bytes_may_be_had_in_every_form() {
+        let forms = [
+            include_bytes!("into_response.rs").into_response(),
+            b"//"[..].into_response(),
+            Cow::Borrowed(&b"//"[..]).into_response(),
+            Cow::<[u8]>::Owned(b"//".to_vec()).into_response(),
+            Bytes::from_static(b"//").into_response(),
+            b"//".to_vec().into_response(),
+        ];
+        for form in forms {
+            assert_eq!(fields(&form), [("content-type", "application/octet-stream")]);
+            assert!(form.body_bytes().unwrap().starts_with(b"//"));
+        }
     }
 
     #[test]

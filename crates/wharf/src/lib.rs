@@ -219,6 +219,7 @@ mod fields;
 mod files;
 pub mod hooks;
 mod hosts;
+mod html;
 mod into_response;
 mod limits;
 mod mailbox;
@@ -255,12 +256,13 @@ pub use dispatch::{Dispatch, Mode, RouteStatistics};
 pub use error::Error;
 #[cfg(feature = "files")]
 pub use files::Files;
+pub use html::{Escaped, Html};
 pub use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header,
 };
 #[cfg(feature = "json")]
 pub use into_response::Json;
-pub use into_response::{Html, IntoResponse, ResponseParts};
+pub use into_response::{IntoResponse, ResponseParts};
 pub use limits::Limits;
 #[cfg(feature = "multipart")]
 pub use multipart::{Multipart, MultipartLimits, Part};
@@ -268,7 +270,7 @@ pub use problem::{Problem, ToProblem};
 pub use redirect::Redirect;
 pub use request::{AsHeaderName, FromParam, Request};
 pub use response::{InvalidHeader, Response};
-pub use router::{Route, RouteInfo, Router, any, delete, get, method, patch, post, put};
+pub use router::{Route, RouteInfo, Router, any, delete, get, method, patch, post, put, with};
 pub use selection::{Ranges, Validators};
 pub use server::{Backend, Server, ServerHandle};
 pub use shard::Drained;

@@ -9,9 +9,10 @@ use std::fmt::{self, Write};
 
 use http::StatusCode;
 use http::header::{self, HeaderValue};
-use wharf_http::negotiate;
+use wharf_http::{negotiate, status_reason};
 
 use crate::fields::Known;
+use crate::hooks::RequestId;
 use crate::response::Wording;
 use crate::{IntoResponse, Request, Response};
 
@@ -44,6 +45,8 @@ struct Details {
     instance: Option<Cow<'static, str>>,
     /// Further members: their names, and their values as JSON.
     members: Vec<(Cow<'static, str>, String)>,
+    /// For the log alone.
+    cause: Cause,
 }
 
 /// The members that RFC 9457 section 3.1 defines.
@@ -61,6 +64,7 @@ impl Problem {
             detail: None,
             instance: None,
             members: Vec::new(),
+            cause: Cause(None),
         }))
     }
 
@@ -125,6 +129,18 @@ impl Problem {
         self
     }
 
+    /// The same problem, of which the log is told the cause.
+    pub(crate) fn because_of(mut self, error: &(dyn StdError + 'static)) -> Problem {
+        self.0.cause = Cause::of(self.0.status, error);
+        self
+    }
+
+    /// Tells the log the cause, if it is not told yet.
+    #[cold]
+    pub(crate) fn tell_cause(&mut self, request: &Request) {
+        self.0.cause.tell(Some(request));
+    }
+
     /// The status it is answered with.
     pub fn status(&self) -> StatusCode {
         self.0.status
@@ -139,7 +155,7 @@ impl Problem {
     pub fn title(&self) -> &str {
         match &self.0.title {
             Some(title) => title,
-            None => self.0.status.canonical_reason().unwrap_or("Unknown"),
+            None => status_reason(self.0.status.as_u16()).unwrap_or("Unknown"),
         }
     }
 
@@ -230,8 +246,9 @@ impl IntoResponse for Problem {
 /// An error that knows what to tell the client.
 ///
 /// A handler may return such an error itself, or turn it into a [`wharf::Error`](crate::Error) with
-/// `?`. Either way the client sees the [`Problem`] alone. The error and its causes are logged: as an
-/// error when the status is the server's fault (5xx), else for debugging.
+/// `?`. Either way the client sees the [`Problem`] alone. The error and its causes are logged, with
+/// the request's method and path: as an error when the status is the server's fault (5xx), else for
+/// debugging.
 ///
 /// ```
 /// use std::fmt;
@@ -287,14 +304,60 @@ pub trait ToProblem: StdError + Send + Sync + 'static {
 
 impl<E: ToProblem> IntoResponse for E {
     fn into_response(self) -> Response {
-        let problem = self.to_problem();
-        log(problem.status(), &self);
-        problem.into_response()
+        self.to_problem().because_of(&self).into_response()
     }
 }
 
-/// Tells the operator of an error, with its causes.
-pub(crate) fn log(status: StatusCode, error: &(dyn StdError + 'static)) {
+/// What the log is told of an error: once, with the request, as soon as that is known; else when
+/// the answer has become another one.
+struct Cause(Option<(StatusCode, String)>);
+
+impl Cause {
+    /// The error with its own causes, unless nobody would read it.
+    fn of(status: StatusCode, error: &(dyn StdError + 'static)) -> Cause {
+        let is_read = match status.is_server_error() {
+            true => tracing::enabled!(tracing::Level::ERROR),
+            false => tracing::enabled!(tracing::Level::DEBUG),
+        };
+        Cause(is_read.then(|| (status, with_causes(error))))
+    }
+
+    fn tell(&mut self, request: Option<&Request>) {
+        let Some((status, text)) = self.0.take() else { return };
+        let method = request.map(|request| request.method().as_str());
+        let path = request.map(Request::path);
+        let id = request.and_then(|request| request.extensions().get()).map(RequestId::as_str);
+        if status.is_server_error() {
+            tracing::error!(method, path, id, "{text}");
+        } else {
+            tracing::debug!(method, path, id, "answered with {status}: {text}");
+        }
+    }
+}
+
+impl Drop for Cause {
+    fn drop(&mut self) {
+        self.tell(None);
+    }
+}
+
+/// It is told by the original.
+impl Clone for Cause {
+    fn clone(&self) -> Cause {
+        Cause(None)
+    }
+}
+
+/// No part of what the client is told.
+impl PartialEq for Cause {
+    fn eq(&self, _: &Cause) -> bool {
+        true
+    }
+}
+
+impl Eq for Cause {}
+
+fn with_causes(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {
@@ -305,11 +368,7 @@ pub(crate) fn log(status: StatusCode, error: &(dyn StdError + 'static)) {
         }
         cause = next.source();
     }
-    if status.is_server_error() {
-        tracing::error!("{text}");
-    } else {
-        tracing::debug!("answered with {status}: {text}");
-    }
+    text
 }
 
 /// Words what went wrong as the client of `request` understands it. What a handler has worded itself

@@ -316,8 +316,12 @@ impl Request {
     }
 
     /// All values of that name, in the order they were sent.
-    pub fn header_all<'r>(&'r self, name: &'r str) -> impl Iterator<Item = &'r [u8]> {
-        self.headers().filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    pub fn header_all<'r>(
+        &'r self,
+        name: impl AsHeaderName + 'r,
+    ) -> impl Iterator<Item = &'r [u8]> {
+        let has_name = move |known: &str| known.eq_ignore_ascii_case(name.as_header_name());
+        self.headers().filter(move |(known, _)| has_name(known)).map(|(_, value)| value)
     }
 
     /// Every field in the order they were sent: the name as it was spelled, and the value.
@@ -574,6 +578,12 @@ pub trait AsHeaderName {
 }
 
 impl AsHeaderName for &str {
+    fn as_header_name(&self) -> &str {
+        self
+    }
+}
+
+impl AsHeaderName for &String {
     fn as_header_name(&self) -> &str {
         self
     }

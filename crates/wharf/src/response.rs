@@ -15,7 +15,7 @@ use crate::fields::{Fields, Known};
 use crate::request::AsHeaderName;
 use crate::stream::{self, FromIter, FromRead, Source, Stream, WithTrailers};
 use crate::{BodySender, BodyWriter, EventSender, Upgraded};
-use crate::{IntoResponse, Problem};
+use crate::{IntoResponse, Problem, Request};
 
 /// An answer: status, header fields, body.
 ///
@@ -177,8 +177,14 @@ impl Response {
     {
         if let Err(error) = self.push(name, value) {
             tracing::error!("a handler's answer is not sent: {error}");
-            self.invalid = true;
+            return self.spoiled();
         }
+        self
+    }
+
+    /// An answer that is not sent, since something given to it cannot be a header field.
+    pub(crate) fn spoiled(mut self) -> Response {
+        self.invalid = true;
         self
     }
 
@@ -565,6 +571,15 @@ impl Response {
     /// Whether it awaits wording by the request that it answers.
     pub(crate) fn is_to_word(&self) -> bool {
         matches!(self.wording, Wording::Own | Wording::Problem)
+    }
+
+    /// Tells the log why the handler failed, if it did.
+    #[inline]
+    pub(crate) fn with_cause_told(mut self, request: &Request) -> Response {
+        if let Some(problem) = &mut self.problem {
+            problem.tell_cause(request);
+        }
+        self
     }
 
     pub(crate) fn telling(mut self, problem: Problem) -> Response {

@@ -5,6 +5,7 @@
 
 mod route;
 mod routes;
+mod state;
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -29,6 +30,7 @@ pub(crate) use self::route::{Handler, RouteOptions};
 pub use self::route::{Route, any, delete, get, method, patch, post, put};
 use self::routes::not_found;
 pub(crate) use self::routes::{Found, Routes, Target, to_folder};
+pub use self::state::with;
 
 /// Handlers by method and path.
 ///
@@ -273,7 +275,7 @@ impl Router {
     /// answers for what lies below its prefix.
     pub fn fallback<F, R>(self, handler: F) -> Router
     where
-        F: Fn(&Request) -> R + Send + Sync + 'static,
+        F: Fn(&Request) -> R + Send + Sync + 'static, // `impl Trait` needs `+ use<>`
         R: IntoResponse,
     {
         self.fallback_route(any(handler))
@@ -311,7 +313,7 @@ impl Router {
     /// agrees returns [`Response::tunnel`].
     pub fn connect<F, R>(mut self, handler: F) -> Router
     where
-        F: Fn(&Request) -> R + Send + Sync + 'static,
+        F: Fn(&Request) -> R + Send + Sync + 'static, // `impl Trait` needs `+ use<>`
         R: IntoResponse,
     {
         self.connect = Some(method(Method::CONNECT, handler));

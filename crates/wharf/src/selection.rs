@@ -54,8 +54,8 @@ impl Response {
     pub fn etag(self, tag: &str) -> Response {
         let quoted = format!("\"{tag}\"");
         if tag.contains(' ') || EntityTag::parse(quoted.as_bytes()).is_none() {
-            // No value can have a line break, so this is refused where all such values are.
-            return self.header(header::ETAG, "\n");
+            tracing::error!("an answer is not sent: {tag:?} is no entity tag");
+            return self.spoiled();
         }
         self.header(header::ETAG, quoted).conditional()
     }

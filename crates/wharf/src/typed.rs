@@ -197,15 +197,12 @@ fn urlencoded<'r, T: Deserialize<'r>>(
 
 /// Says which field is wrong and what was expected, and nothing of what was sent.
 #[cfg(any(feature = "json", feature = "form"))]
-fn wrong_shape<E>(
+fn wrong_shape<E: std::error::Error>(
     status: StatusCode,
     place: &str,
     at: &str,
     error: serde_path_to_error::Error<E>,
-) -> Error
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
+) -> Error {
     let path = path_of(error.path());
     let reason = reason_of(&error.inner().to_string());
     let place = match path.as_str() {
@@ -217,7 +214,8 @@ where
     if !path.is_empty() {
         problem = problem.with_text("field", &path);
     }
-    Error::refused(problem, error.into_inner())
+    // Not with serde's error, which may say what was found.
+    problem.into()
 }
 
 /// `orders[3].article`. Names that are none, but content, show as `?`.

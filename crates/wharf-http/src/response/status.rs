@@ -49,6 +49,18 @@ fn lower_version(line: &mut [u8], version: Version) {
     }
 }
 
+/// The reason phrase of a registered status.
+///
+/// ```
+/// assert_eq!(wharf_http::status_reason(413), Some("Content Too Large"));
+/// assert_eq!(wharf_http::status_reason(599), None);
+/// ```
+#[must_use]
+pub fn status_reason(status: u16) -> Option<&'static str> {
+    let found = LINES.binary_search_by_key(&status, |&(status, _)| status).ok()?;
+    LINES[found].1.get("HTTP/1.1 xxx ".len()..)?.strip_suffix("\r\n")
+}
+
 macro_rules! lines {
     ($($status:literal $reason:literal,)*) => {
         &[$(($status, concat!("HTTP/1.1 ", $status, " ", $reason, "\r\n")),)*]
@@ -145,6 +157,7 @@ mod tests {
         status_line(&mut out, Version::Http11, 404);
         status_line(&mut out, Version::Http10, 599);
         assert_eq!(out, b"HTTP/1.1 404 Not Found\r\nHTTP/1.0 599 \r\n");
+        assert_eq!((status_reason(404), status_reason(599)), (Some("Not Found"), None));
     }
 
     #[test]

@@ -7,24 +7,20 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use wharf::{Error, IntoResponse, Json, Problem, Request, Response, Router, StatusCode, post};
+use wharf::{
+    Error, IntoResponse, Json, Problem, Request, Response, Router, StatusCode, post, with,
+};
 
 use crate::draft::{Draft, Invalid, JSON_BYTES};
 use crate::paging::Paging;
 use crate::store::{Entry, Store};
 
-type Handler = fn(&Store, &Request) -> Result<Response, Error>;
-
 pub(crate) fn routes(store: &Arc<Store>) -> Router {
-    let with_store = |handler: Handler| {
-        let store = store.clone();
-        move |request: &Request| handler(&store, request)
-    };
     Router::new()
-        .get("/entries", with_store(list))
-        .route("/entries", post(with_store(create)).body_limit(JSON_BYTES))
-        .get("/entries/{id}", with_store(show))
-        .delete("/entries/{id}", with_store(delete))
+        .get("/entries", with(store, list))
+        .route("/entries", post(with(store, create)).body_limit(JSON_BYTES))
+        .get("/entries/{id}", with(store, show))
+        .delete("/entries/{id}", with(store, delete))
         .fallback(|_| Problem::new(StatusCode::NOT_FOUND).with_detail("there is nothing here"))
         // What Wharf refuses by itself is a problem document here, too.
         .on_error(|_, response| match response.problem() {

@@ -1,28 +1,25 @@
 //! The page: the list of entries, and the form, which works without JavaScript.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::sync::Arc;
 
-use wharf::{Error, IntoResponse, Problem, Redirect, Request, Response, Router, StatusCode, get};
+use wharf::{
+    Error, Escaped, IntoResponse, Problem, Redirect, Request, Response, Router, StatusCode, get,
+    with,
+};
 
 use crate::draft::{Draft, Invalid, MESSAGE_CHARS, NAME_CHARS};
 use crate::paging::Paging;
 use crate::store::{Entry, Listing, Store};
-
-type Handler = fn(&Store, &Request) -> Result<Response, Error>;
 
 /// Should markup ever slip in, the browser still runs nothing and loads nothing from elsewhere.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; \
      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 pub(crate) fn routes(store: &Arc<Store>) -> Router {
-    let with_store = |handler: Handler| {
-        let store = store.clone();
-        move |request: &Request| handler(&store, request)
-    };
     Router::new()
-        .get("/", with_store(show))
-        .post("/", with_store(sign))
+        .get("/", with(store, show))
+        .post("/", with(store, sign))
         // These wait for nothing, so they need no worker.
         .route("/style.css", get(|_| asset("text/css", include_str!("style.css"))).inline())
         .route("/icon.svg", get(|_| asset("image/svg+xml", include_str!("icon.svg"))).inline())
@@ -174,22 +171,6 @@ fn write_entry(f: &mut fmt::Formatter<'_>, entry: &Entry) -> fmt::Result {
         written_at.get(..16).unwrap_or(written_at).replace('T', " ") + " UTC",
         Escaped(message),
     )
-}
-
-/// Text as it may stand between tags and in quoted attributes.
-struct Escaped<'a>(&'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| match c {
-            '&' => f.write_str("&amp;"),
-            '<' => f.write_str("&lt;"),
-            '>' => f.write_str("&gt;"),
-            '"' => f.write_str("&quot;"),
-            '\'' => f.write_str("&#39;"),
-            _ => f.write_char(c),
-        })
-    }
 }
 
 /// A page that says what went wrong.

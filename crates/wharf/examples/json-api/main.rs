@@ -18,6 +18,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use wharf::{
     Error, IntoResponse, Json, Problem, Request, Response, Router, Server, StatusCode, ToProblem,
+    with,
 };
 
 use crate::tasks::{Task, Tasks};
@@ -30,25 +31,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let file = arguments.next().unwrap_or_else(|| "tasks.db".to_owned());
     let server = Server::bind(address.as_str())?;
-    let router = routes(Arc::new(Tasks::open(&file)?));
+    let router = routes(&Arc::new(Tasks::open(&file)?));
     Ok(server.on_start(|address| println!("listening on http://{address}")).serve(router)?)
 }
 
-fn routes(tasks: Arc<Tasks>) -> Router {
-    // Handlers are functions of the state and the request; a closure binds the first.
-    fn on<R>(
-        tasks: &Arc<Tasks>,
-        handler: fn(&Tasks, &Request) -> Result<R, Error>,
-    ) -> impl Fn(&Request) -> Result<R, Error> + Send + Sync + use<R> {
-        let tasks = tasks.clone();
-        move |request| handler(&tasks, request)
-    }
+fn routes(tasks: &Arc<Tasks>) -> Router {
     Router::new()
-        .get("/tasks", on(&tasks, list))
-        .post("/tasks", on(&tasks, create))
-        .get("/tasks/{id}", on(&tasks, show))
-        .patch("/tasks/{id}", on(&tasks, change))
-        .delete("/tasks/{id}", on(&tasks, delete))
+        .get("/tasks", with(tasks, list))
+        .post("/tasks", with(tasks, create))
+        .get("/tasks/{id}", with(tasks, show))
+        .patch("/tasks/{id}", with(tasks, change))
+        .delete("/tasks/{id}", with(tasks, delete))
         .body_limit(16 * 1024)
         .after(|_, response| response.header("cache-control", "no-store"))
 }

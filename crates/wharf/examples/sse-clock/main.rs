@@ -13,20 +13,19 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::sync::Arc;
 
-use wharf::{Error, Request, Response, Router, Server, StatusCode, get};
+use wharf::{Error, Request, Response, Router, Server, StatusCode, get, with};
 
 use crate::clock::Clock;
 
 fn main() -> Result<(), Error> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let clock = Arc::new(Clock::new());
-    let (page_clock, event_clock, ticking) = (clock.clone(), clock.clone(), clock);
     let router = Router::new()
-        .get("/", move |_| page(&page_clock))
-        .get("/events", move |request| events(&event_clock, request))
+        .get("/", with(&clock, page))
+        .get("/events", with(&clock, events))
         .route("/clock.js", get(|_| asset("text/javascript", include_str!("clock.js"))).inline())
         .route("/style.css", get(|_| asset("text/css", include_str!("style.css"))).inline());
-    std::thread::spawn(move || ticking.run());
+    std::thread::spawn(move || clock.run());
     let announce = |address| _ = writeln!(io::stdout(), "listening on http://{address}");
     Server::bind(address.as_str())?.on_start(announce).serve(router)
 }
@@ -41,7 +40,7 @@ fn events(clock: &Clock, request: &Request) -> Response {
 
 /// The page as it is now, with the latest ticks. Its script goes on from there; without one the
 /// page asks for itself again every few seconds.
-fn page(clock: &Clock) -> Response {
+fn page(clock: &Clock, _: &Request) -> Response {
     let (mut list, mut last) = (String::new(), 0);
     for tick in clock.latest(8) {
         last = last.max(tick.number);

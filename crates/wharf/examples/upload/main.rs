@@ -17,7 +17,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use wharf::{Error, Files, Html, Request, Response, Router, Server, StatusCode, get, post};
+use wharf::{Error, Escaped, Files, Html, Request, Response, Router, Server, StatusCode};
+use wharf::{get, post, with};
 
 use crate::progress::{Upload, Uploads};
 
@@ -29,6 +30,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; fra
 struct Storage {
     folder: PathBuf,
     files: Files,
+    uploads: Arc<Uploads>,
     /// What came since the start.
     stored: Mutex<Vec<Stored>>,
 }
@@ -47,22 +49,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = Server::bind(address.as_str())?;
     fs::create_dir_all(&folder)?;
     let files = Files::new(&folder)?;
-    let router = routes(Storage { folder, files, stored: Mutex::default() });
+    let (uploads, stored) = (Uploads::start(), Mutex::default());
+    let router = routes(Storage { folder, files, uploads, stored });
     Ok(server.on_start(|address| println!("listening on http://{address}")).serve(router)?)
 }
 
 fn routes(storage: Storage) -> Router {
-    let (storage, uploads) = (Arc::new(storage), Uploads::start());
-    let (on_page, on_upload, on_download) = (storage.clone(), storage.clone(), storage);
-    let (watched, begun) = (uploads.clone(), uploads);
-    let upload = move |request: &Request| upload(&on_upload, &begun, request);
+    let storage = Arc::new(storage);
     Router::new()
-        .get("/", move |_| page(&on_page))
-        .get("/progress/{id}", move |request: &Request| {
-            Ok::<Response, Error>(watched.watch(request.param("id")?))
-        })
-        .route("/upload/{id}", post(upload).streaming().body_limit(MOST_BYTES))
-        .get("/files/{number}", move |request: &Request| download(&on_download, request))
+        .get("/", with(&storage, page))
+        .get("/progress/{id}", with(&storage, watch))
+        .route("/upload/{id}", post(with(&storage, upload)).streaming().body_limit(MOST_BYTES))
+        .get("/files/{number}", with(&storage, download))
         .route(
             "/style.css",
             get(|_| ([("content-type", "text/css")], include_str!("style.css"))).inline(),
@@ -75,7 +73,7 @@ fn routes(storage: Storage) -> Router {
 }
 
 /// The form and what has come so far. The id ties a form to the frame that shows its progress.
-fn page(storage: &Storage) -> Html<String> {
+fn page(storage: &Storage, _: &Request) -> Html<String> {
     let mut list = String::new();
     for (number, file) in storage.stored().iter().enumerate().rev() {
         let (name, size) = (Escaped(&file.name), Size(file.bytes));
@@ -87,11 +85,15 @@ fn page(storage: &Storage) -> Html<String> {
     Html(format!(include_str!("page.html"), id = progress::new_id(), list = list))
 }
 
+fn watch(storage: &Storage, request: &Request) -> Result<Response, Error> {
+    Ok(storage.uploads.watch(request.param("id")?))
+}
+
 /// Writes the files of a form to the disk as they come.
-fn upload(storage: &Storage, uploads: &Uploads, request: &Request) -> Result<Html<String>, Error> {
+fn upload(storage: &Storage, request: &Request) -> Result<Html<String>, Error> {
     let id: u64 = request.param("id")?;
     let length = request.header("content-length").and_then(|text| text.parse().ok());
-    let upload = uploads.begin(id, length);
+    let upload = storage.uploads.begin(id, length);
     let (mut form, mut count) = (request.multipart()?, 0);
     while let Some(part) = form.next_part()? {
         // A form that was sent without choosing a file has one without a name.
@@ -145,20 +147,6 @@ impl Write for Counted<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
-    }
-}
-
-/// Text as it may stand between tags.
-struct Escaped<'a>(&'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| match c {
-            '&' => f.write_str("&amp;"),
-            '<' => f.write_str("&lt;"),
-            '>' => f.write_str("&gt;"),
-            _ => f.write_char(c),
-        })
     }
 }
 

@@ -14,8 +14,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use wharf_port::{FileRange, FileState, open_file};
 
 use super::types::content_type;
-use crate::Response;
 use crate::response::Part;
+use crate::{Error, IntoResponse, Response};
 
 /// How long a file has to be left alone before its times are trusted to tell its states apart: the
 /// coarsest clock in use is that of FAT, which counts every other second.
@@ -115,6 +115,34 @@ impl Response {
             value += &format!("; filename*=UTF-8''{}", utf8_percent_encode(name, &ATTR_CHAR));
         }
         self.header(header::CONTENT_DISPOSITION, value)
+    }
+}
+
+/// What is in the file, from its beginning. The kernel sends it, as with [`Response::file`], and
+/// ranges and conditions are the same. Its type is `application/octet-stream`: a name that would tell
+/// another is not known. What is no regular file, such as a pipe, is [read](Response::body_reader).
+///
+/// ```no_run
+/// use std::fs::File;
+/// use wharf::{Error, Request};
+///
+/// fn report(_: &Request) -> Result<([(&'static str, &'static str); 1], File), Error> {
+///     Ok(([("content-type", "text/csv")], File::open("report.csv")?))
+/// }
+/// ```
+impl IntoResponse for File {
+    fn into_response(self) -> Response {
+        const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+        match FileState::of(&self) {
+            Ok(state) if state.is_file => pass(self, &state, OCTETS),
+            Ok(state) if state.is_folder => {
+                Error::internal("a folder cannot be answered with").into_response()
+            }
+            Ok(_) => {
+                Response::new(StatusCode::OK).header(header::CONTENT_TYPE, OCTETS).body_reader(self)
+            }
+            Err(error) => Error::internal(error).into_response(),
+        }
     }
 }
 

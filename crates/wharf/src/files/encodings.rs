@@ -17,7 +17,7 @@ const ENCODINGS: [(&str, &str); 3] = [("br", ".br"), ("zstd", ".zst"), ("gzip", 
 /// The encodings that the client takes, those first that it likes best (RFC 9110 section 12.5.3).
 /// Empty if it would rather have the file as it is.
 pub(super) fn accepted(request: &Request) -> impl Iterator<Item = Encoding> {
-    let accept = || request.header_all(header::ACCEPT_ENCODING.as_str());
+    let accept = || request.header_all(header::ACCEPT_ENCODING);
     let weight = |name: &str| coding_weight(accept(), name);
     let plain = weight("identity").unwrap_or(0);
     let mut liked: Vec<_> = ENCODINGS

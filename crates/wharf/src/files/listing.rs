@@ -1,6 +1,5 @@
 //! The page that lists what is served of a folder.
 
-use std::borrow::Cow;
 use std::fmt::Write;
 use std::fs;
 use std::io;
@@ -12,7 +11,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 use wharf_http::Date;
 
 use super::Files;
-use crate::Response;
+use crate::{Escaped, Response};
 
 /// Entries that are listed at most; a page beyond it serves nobody.
 const MAX_ENTRIES: usize = 10_000;
@@ -62,7 +61,7 @@ struct Entry {
 pub(super) fn page(files: &Files, shown: &str, path: &Path) -> io::Result<Response> {
     let (entries, are_all) = entries(files, path)?;
     let title = percent_decode_str(shown).decode_utf8_lossy();
-    let title = escaped(&title);
+    let title = Escaped(&title);
     let mut html = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\">\
@@ -76,7 +75,7 @@ pub(super) fn page(files: &Files, shown: &str, path: &Path) -> io::Result<Respon
         let slash = if entry.length.is_none() { "/" } else { "" };
         // The dot keeps a name such as `a:b` from being a scheme.
         let link = utf8_percent_encode(&entry.name, &PATH_PART);
-        let name = escaped(&entry.name);
+        let name = Escaped(&entry.name);
         // Writing to a text does not fail.
         let _ = write!(html, "<tr><td><a href=\"./{link}{slash}\">{name}{slash}</a><td>");
         if let Some(length) = entry.length {
@@ -123,34 +122,4 @@ fn entries(files: &Files, path: &Path) -> io::Result<(Vec<Entry>, bool)> {
     }
     entries.sort_by(|a, b| (a.length.is_some(), &a.name).cmp(&(b.length.is_some(), &b.name)));
     Ok((entries, are_all))
-}
-
-/// A text for HTML, also within quotes.
-fn escaped(text: &str) -> Cow<'_, str> {
-    if !text.contains(['&', '<', '>', '"', '\'']) {
-        return Cow::Borrowed(text);
-    }
-    let mut escaped = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
-    }
-    Cow::Owned(escaped)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn html_does_not_read_what_is_escaped() {
-        assert_eq!(escaped("<a href=\"x\">&'"), "&lt;a href=&quot;x&quot;&gt;&amp;&#39;");
-        assert!(matches!(escaped("plain"), Cow::Borrowed("plain")));
-    }
 }

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use http::Version;
 use http::header;
+use http::{Method, Version};
 use wharf_http::Date;
 
 use super::{Hook, Refused, RequestId, User};
@@ -169,6 +169,12 @@ impl Entry<'_> {
         self.request.and_then(|request| request.header_bytes(name))
     }
 
+    /// The body's length, if it is known: none is sent to HEAD.
+    fn bytes(&self) -> Option<u64> {
+        let is_head = self.request.is_some_and(|request| *request.method() == Method::HEAD);
+        if is_head { Some(0) } else { self.response.body_len() }
+    }
+
     fn user(&self) -> Option<&str> {
         self.request?.extensions().get().map(User::name)
     }
@@ -195,7 +201,7 @@ impl Entry<'_> {
             None => line.push('-'),
         }
         line.push_str(&format!("\" {} ", self.response.status().as_u16()));
-        match self.response.body_len() {
+        match self.bytes() {
             Some(0) | None => line.push('-'),
             Some(bytes) => line.push_str(&bytes.to_string()),
         }
@@ -221,7 +227,7 @@ impl Entry<'_> {
             text_member(&mut line, "version", version(request).as_bytes());
         }
         line.push_str(&format!(",\"status\":{}", self.response.status().as_u16()));
-        if let Some(bytes) = self.response.body_len() {
+        if let Some(bytes) = self.bytes() {
             line.push_str(&format!(",\"bytes\":{bytes}"));
         }
         let extensions = self.request.map(Request::extensions);

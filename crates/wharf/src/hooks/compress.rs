@@ -192,7 +192,7 @@ fn gains(media_type: &HeaderValue) -> bool {
 
 /// The coding that the client likes best. None if it would rather have none.
 fn accepted(request: &Request) -> Option<Coding> {
-    let accept = || request.header_all(header::ACCEPT_ENCODING.as_str());
+    let accept = || request.header_all(header::ACCEPT_ENCODING);
     let plain = coding_weight(accept(), "identity").unwrap_or(0);
     let weigh = |coding: &Coding| {
         let weight = coding_weight(accept(), coding.name());

@@ -98,7 +98,7 @@ enum Sent {
 }
 
 fn coding_of(request: &Request) -> Sent {
-    let values = request.header_all(header::CONTENT_ENCODING.as_str());
+    let values = request.header_all(header::CONTENT_ENCODING);
     let names = values.flat_map(|value| value.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
     let is_coding = |name: &&[u8]| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity");
     let mut names = names.filter(is_coding);

@@ -321,7 +321,7 @@ impl Hooks {
             }
         }
         let response = answer.unwrap_or_else(|| handler(request));
-        let mut response = word(response, Some(request));
+        let mut response = word(response.with_cause_told(request), Some(request));
         for hook in self.0[..entered].iter().rev() {
             let changed = catch_unwind(AssertUnwindSafe(|| hook.after(request, response)));
             let selected = |changed: Response| changed.selected(request).checked();

@@ -46,7 +46,7 @@ impl RouteOptions {
 impl Route {
     pub(super) fn new<F, R>(method: Option<Method>, handler: F) -> Route
     where
-        F: Fn(&Request) -> R + Send + Sync + 'static,
+        F: Fn(&Request) -> R + Send + Sync + 'static, // `impl Trait` needs `+ use<>`
         R: IntoResponse,
     {
         Route {
@@ -217,7 +217,7 @@ macro_rules! methods {
             /// ```
             pub fn $name<F, R>(handler: F) -> Route
             where
-                F: Fn(&Request) -> R + Send + Sync + 'static,
+                F: Fn(&Request) -> R + Send + Sync + 'static, // `impl Trait` needs `+ use<>`
                 R: IntoResponse,
             {
                 Route::new(Some(Method::$method), handler)
@@ -229,7 +229,7 @@ macro_rules! methods {
                 #[doc = concat!("Answers ", $text, " of `path` with `handler`.")]
                 pub fn $name<F, R>(self, path: &str, handler: F) -> Router
                 where
-                    F: Fn(&Request) -> R + Send + Sync + 'static,
+                    F: Fn(&Request) -> R + Send + Sync + 'static, // `impl Trait` needs `+ use<>`
                     R: IntoResponse,
                 {
                     self.route(path, $name(handler))
@@ -252,7 +252,7 @@ methods!(get GET "GET", post POST "POST", put PUT "PUT", patch PATCH "PATCH", de
 /// ```
 pub fn method<F, R>(method: Method, handler: F) -> Route
 where
-    F: Fn(&Request) -> R + Send + Sync + 'static,
+    F: Fn(&Request) -> R + Send + Sync + 'static, // `impl Trait` needs `+ use<>`
     R: IntoResponse,
 {
     Route::new(Some(method), handler)
@@ -261,7 +261,7 @@ where
 /// A route that answers every method for which its path has no route of its own.
 pub fn any<F, R>(handler: F) -> Route
 where
-    F: Fn(&Request) -> R + Send + Sync + 'static,
+    F: Fn(&Request) -> R + Send + Sync + 'static, // `impl Trait` needs `+ use<>`
     R: IntoResponse,
 {
     Route::new(None, handler)

@@ -109,7 +109,8 @@ impl Target {
     /// A handler's panic is its own: the client gets a 500, nobody else notices.
     #[inline]
     fn run(&self, request: &Request, counts: &Counts) -> Response {
-        let answer = || (self.handler)(request).selected(request).checked();
+        let answer =
+            || (self.handler)(request).selected(request).checked().with_cause_told(request);
         catch_unwind(AssertUnwindSafe(answer))
             .unwrap_or_else(|panic| panicked(&self.name, panic, counts))
     }

@@ -31,6 +31,7 @@ on_every_backend! {
     compressed_siblings_are_sent,
     an_application_of_one_page,
     a_file_of_a_folder_by_name,
+    an_open_file_is_answered_with,
 }
 
 /// A folder that is gone with the test, and what every byte of its large file is.
@@ -679,4 +680,27 @@ fn a_file_of_a_folder_by_name(backend: Backend) {
     for name in ["..%2Fsecret.txt", "%2Fetc%2Fpasswd", "none", "docs", "docs%2F", ".env", "a%00b"] {
         assert_eq!(client.get(&format!("/get/{name}")).status, 404, "{name}");
     }
+}
+
+fn an_open_file_is_answered_with(backend: Backend) {
+    let tree = Tree::new();
+    let (file, folder) = (tree.write("report", "0123456789"), tree.0.path().to_owned());
+    let router = Router::new()
+        .get("/file", move |_| -> Result<File, Error> {
+            let mut file = File::open(&file)?;
+            // Where it was read to does not count.
+            file.read_exact(&mut [0; 4])?;
+            Ok(file)
+        })
+        .get("/folder", move |_| File::open(&folder).map_err(Error::from));
+    let server = serve(backend, router);
+    let mut client = Client::connect(&server);
+    let answer = client.get("/file");
+    assert_eq!((answer.status, answer.text()), (200, "0123456789"));
+    assert_eq!(answer.header("content-type"), Some("application/octet-stream"));
+    assert!(answer.header("etag").is_some());
+    client.send("GET /file HTTP/1.1\r\nhost: a\r\nrange: bytes=-2\r\n\r\n");
+    let part = client.answer();
+    assert_eq!((part.status, part.text()), (206, "89"));
+    assert_eq!(client.get("/folder").status, 500);
 }

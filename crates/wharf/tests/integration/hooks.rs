@@ -52,6 +52,7 @@ fn the_order_is_the_onions(backend: Backend) {
         .hook(trace("inner1"))
         .route("/pooled", get(|_| "answer").hook(trace("route")))
         .route("/inline", get(|_| "answer").inline().hook(trace("route")))
+        .route("/streaming", get(|_| "answer").streaming().hook(trace("route")))
         .hook(trace("inner2"));
     let router = Router::new()
         .nest("/in", inner)
@@ -66,7 +67,7 @@ fn the_order_is_the_onions(backend: Backend) {
     };
     let all = "outer.before inner1.before inner2.before route.before \
                route.after inner2.after inner1.after outer.after";
-    for path in ["/in/pooled", "/in/inline"] {
+    for path in ["/in/pooled", "/in/inline", "/in/streaming"] {
         let whole = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
         assert_eq!(passed(&whole), (200, all.to_owned()), "{path}");
         let stopped = format!("GET {path} HTTP/1.1\r\nhost: a\r\nx-stop-at: inner2\r\n\r\n");

@@ -14,6 +14,7 @@ mod decompression;
 mod dispatch;
 mod etag;
 mod examples;
+mod failures;
 mod files;
 mod guestbook;
 mod hooks;

@@ -217,6 +217,8 @@ fn every_request_is_logged_once(backend: Backend) {
             assert!(object["microseconds"].is_u64());
         }
     }
+    client.send("HEAD / HTTP/1.1\r\nhost: a\r\n\r\n").answer_to_head();
+    assert!(combined.take().contains("\"HEAD / HTTP/1.1\" 200 - "), "no body is sent");
     assert_eq!(Client::connect(&server).send("bad\r\n\r\n").answer().status, 400);
     assert!(combined.take().contains("] \"-\" 400 "));
 }
