@@ -16,21 +16,30 @@
 //!
 //! # Handlers
 //!
-//! A handler is a function or closure `Fn(&Request) -> impl IntoResponse`. It may block, and
-//! starts when its request is whole. A [`Request`] gives out views of the bytes as they were
-//! received. What can be answered with is listed at [`IntoResponse`]; errors
-//! pass through `?`. State that handlers share is what their closures capture:
+//! A handler is a function or closure that takes a `&Request` and returns what
+//! [can be answered with](IntoResponse): texts, bytes, statuses, [`Json`], [`Html`], files, an
+//! `Option` or a `Result` of these. It may block, and starts when its request is whole. A [`Request`]
+//! gives out views of the bytes as they were received; errors pass through `?`. State that handlers
+//! share is what their closures capture; [`with`] writes the closure:
 //!
 //! ```
 //! use std::sync::Arc;
 //! use std::sync::atomic::{AtomicU64, Ordering};
-//! use wharf::Router;
+//! use wharf::{Request, Router, with};
 //!
-//! let visits = Arc::new(AtomicU64::new(0));
-//! let router = Router::new().get("/visits", move |_| {
-//!     format!("{}\n", visits.fetch_add(1, Ordering::Relaxed) + 1)
-//! });
-//! # let _ = router;
+//! #[derive(Default)]
+//! struct Shop {
+//!     visits: AtomicU64,
+//! }
+//!
+//! fn visit(shop: &Shop, _: &Request) -> String {
+//!     format!("visit {}\n", shop.visits.fetch_add(1, Ordering::Relaxed) + 1)
+//! }
+//!
+//! let shop = Arc::new(Shop::default());
+//! let router = Router::new()
+//!     .get("/visit", with(&shop, visit))
+//!     .get("/count", move |_| shop.visits.load(Ordering::Relaxed).to_string());
 //! ```
 //!
 //! Where a handler runs is measured. A route's calls begin on a pool of worker threads; if they
@@ -165,7 +174,7 @@
 //! - `cookies`: `Response::cookie`; by `cookie`. [`Request::cookie`] is always there.
 //! - `anyhow`: handlers may return `anyhow::Error`, and turn it into an [`Error`] with `?`.
 //! - `files` (default): [`Response::file`], [`Files`].
-//! - `auth`: the hooks [`RequireBasicAuth`](hooks) and `RequireBearer`.
+//! - `auth`: the hooks `RequireBasicAuth` and `RequireBearer`.
 //! - `compression`: the hooks `Compress` and `Decompress`, by brotli and gzip.
 //! - `zstd`: the same by Zstandard, which needs a C compiler.
 //! - `etag`: the hook `Etag`; by `sha2`.
