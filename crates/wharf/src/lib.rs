@@ -232,6 +232,7 @@ mod html;
 mod into_response;
 mod limits;
 mod mailbox;
+mod monitor;
 #[cfg(feature = "multipart")]
 mod multipart;
 mod pool;
@@ -273,6 +274,7 @@ pub use http::{
 pub use into_response::Json;
 pub use into_response::{IntoResponse, ResponseParts};
 pub use limits::Limits;
+pub use monitor::Monitor;
 #[cfg(feature = "multipart")]
 pub use multipart::{Multipart, MultipartLimits, Part};
 pub use problem::{Problem, ToProblem};

@@ -16,7 +16,7 @@ use crate::error::{Error, Kind};
 use crate::shard::{self, Drained, Shard};
 use crate::shared::Shared;
 use crate::statistics::Statistics;
-use crate::{Limits, Router};
+use crate::{Limits, Monitor, Router};
 
 /// Descriptors that the connections leave to the rest of the program.
 const RESERVED_DESCRIPTORS: u64 = 128;
@@ -40,6 +40,7 @@ pub struct Server {
     shards: Option<usize>,
     backend: Option<Backend>,
     dispatch: Dispatch,
+    monitor: Option<Monitor>,
     on_start: Option<OnStart>,
 }
 
@@ -91,6 +92,7 @@ impl Server {
                         shards: None,
                         backend: None,
                         dispatch: Dispatch::default(),
+                        monitor: None,
                         on_start: None,
                     });
                 }
@@ -148,6 +150,12 @@ impl Server {
         self
     }
 
+    /// Has `monitor` watch this server, once it has started.
+    pub fn monitor(mut self, monitor: &Monitor) -> Server {
+        self.monitor = Some(monitor.clone());
+        self
+    }
+
     /// Calls `tell` with the address once the server serves and, in [`serve`](Server::serve),
     /// listens for signals: the time to print a line.
     ///
@@ -167,7 +175,8 @@ impl Server {
     /// Starts serving on threads of its own.
     ///
     /// # Errors
-    /// If routes conflict, a limit cannot be, or the system refuses a thread or its I/O interface.
+    /// If routes conflict, a limit cannot be, the [monitor](Server::monitor) watches another server,
+    /// or the system refuses a thread or its I/O interface.
     pub fn start(self, router: Router) -> Result<ServerHandle, Error> {
         let address = self.local_address();
         let choice = self.choice()?;
@@ -185,6 +194,9 @@ impl Server {
         let workers = limits.workers;
         let rules = Rules::new(self.dispatch, limits.inline_budget);
         let shared = Arc::new(Shared::new(routes, rules, limits, count, workers));
+        if let Some(monitor) = &self.monitor {
+            monitor.watch(&shared)?;
+        }
         let mut handle = ServerHandle { shared, shards: Vec::new(), address };
         let (started, starts) = mpsc::channel();
         let mut listeners = listeners.into_iter();

@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use wharf::{
-    Backend, Dispatch, Limits, Mode, Request, RouteStatistics, Router, Server, ServerHandle, get,
+    Backend, Dispatch, Limits, Mode, Monitor, Request, RouteStatistics, Router, Server,
+    ServerHandle, get,
 };
 
 use crate::support::{Answer, Client, eventually, on_every_backend, serve_with};
@@ -18,6 +19,7 @@ on_every_backend! {
     pipelined_requests_behind_a_stall_go_to_the_pool,
     a_route_and_a_server_that_say_are_obeyed,
     a_panic_of_an_inline_handler_costs_one_answer,
+    metrics_tell_of_every_route,
 }
 
 /// Twenty of it, a stall, are far beyond what a busy machine holds a thread up for, so that a test
@@ -187,4 +189,38 @@ fn a_panic_of_an_inline_handler_costs_one_answer(backend: Backend) {
     assert!(client.answer().text().starts_with("wharf-shard-"), "the same connection goes on");
     assert_eq!(server.statistics().panics, 1);
     assert_eq!(route(&server, "GET /").mode, Mode::Inline, "a panic is not slow");
+}
+
+fn metrics_tell_of_every_route(backend: Backend) {
+    let monitor = Monitor::new();
+    let watched = monitor.clone();
+    let router = Router::new()
+        .get("/", thread_name)
+        .route("/metrics", get(move |_: &Request| watched.metrics()).pooled());
+    let server = Server::bind("127.0.0.1:0").unwrap().backend(backend).shards(1);
+    let server = server.monitor(&monitor).limits(limits()).start(router).unwrap();
+    let second = Server::bind("127.0.0.1:0").unwrap().monitor(&monitor).start(Router::new());
+    assert!(second.is_err(), "a monitor is for one server");
+    let mut client = Client::connect(&server);
+    promote(&server, "/");
+    let answer = client.get("/metrics");
+    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    let text = answer.text();
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = line.unwrap_or_else(|| panic!("{name} is missing: {text}"));
+        value.parse::<f64>().expect("a number")
+    };
+    assert!(value("wharf_connections") >= 1.0);
+    assert_eq!(value("wharf_connections_closed_total{reason=\"idle-timeout\"}"), 0.0);
+    assert!(value("wharf_requests_total") >= 1000.0);
+    assert_eq!(value("wharf_route_inline{route=\"GET /\"}"), 1.0);
+    assert_eq!(value("wharf_route_inline{route=\"GET /metrics\"}"), 0.0);
+    assert_eq!(value("wharf_route_promotions_total{route=\"GET /\"}"), 1.0);
+    assert!(value("wharf_route_calls_total{route=\"GET /\"}") >= 1000.0);
+    let [p50, p99] = ["0.5", "0.99"]
+        .map(|q| value(&format!("wharf_route_seconds{{route=\"GET /\",quantile=\"{q}\"}}")));
+    assert!(0.0 < p50 && p50 <= p99, "{p50} {p99}");
+    server.shutdown(Duration::from_secs(20));
+    eventually("nothing is kept of a server that has ended", || monitor.routes().is_empty());
 }
