@@ -7,6 +7,7 @@
 //! many instead of 250 a test.
 
 mod exchanges;
+mod overload;
 mod timeouts;
 mod workers;
 
@@ -163,13 +164,18 @@ impl Simulation {
     }
 
     fn serving(router: Router, seed: u64, faults: Faults) -> Simulation {
+        Simulation::limited(router, limits(), seed, faults)
+    }
+
+    fn limited(router: Router, limits: Limits, seed: u64, faults: Faults) -> Simulation {
         let network = Network::new(seed, faults);
         let routes = router.build().expect("the routes do not conflict");
-        let mut shared = Shared::new(routes, workers::rules(), limits(), 1, 0);
+        let config = shard::port_config(&limits);
+        let mut shared = Shared::new(routes, workers::rules(), limits, 1, 0);
         shared.clock = workers::now;
         let shared = Arc::new(shared);
         let clocks = Clocks::new(&network, seed);
-        let port = network.port(&shard::port_config(&limits()));
+        let port = network.port(&config);
         let listener = Listener::simulated(address());
         let shard = Shard::new(port, Some(listener), false, shared.clone(), 0);
         Simulation { network, shared, shard: shard.expect("a simulated port listens"), clocks }
@@ -192,6 +198,11 @@ impl Simulation {
             while self.run_one() {}
             assert!(turns.next().is_some(), "draining does not end");
         }
+        self.assert_nothing_is_left();
+    }
+
+    /// Of a server that is drained.
+    fn assert_nothing_is_left(mut self) {
         assert_eq!(self.shared.admission.total(), 0, "connections");
         assert_eq!(self.shared.bodies.used(), 0, "bytes of bodies");
         assert_eq!(self.shared.pool.queued(), 0, "requests in the queue");

@@ -93,6 +93,15 @@ pub(super) fn measured(request: &Request) -> String {
     describe(request)
 }
 
+/// Takes milliseconds of its worker's time.
+pub(super) fn slow(request: &Request) -> String {
+    with_clock(|clock| {
+        let took = Duration::from_millis(clock.rng.u64(1..20));
+        clock.worker = clock.worker.map(|so_far| so_far + took);
+    });
+    describe(request)
+}
+
 /// Requests for what is measured, so many that it is promoted and demoted.
 pub(super) fn many_measured(rng: &mut Rng) -> Vec<u8> {
     let request =
@@ -131,6 +140,11 @@ impl Workers {
         let Some(at) = rng.choice(due) else { return false };
         pool::deliver(shared, self.0.swap_remove(at).1);
         true
+    }
+
+    /// Whether handlers run.
+    pub(super) fn are_busy(&self) -> bool {
+        !self.0.is_empty()
     }
 
     pub(super) fn hand_in_all(&mut self, rng: &mut Rng, shared: &Shared) {
