@@ -1,13 +1,13 @@
-//! Routes with a time that requests may take, on the simulated port's clock.
+//! What time does on the simulated clock: routes whose requests may take so long, and idle events.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use wharf_port::sim::{Faults, Peer};
 
 use super::{Simulation, address};
-use crate::{Request, Router, get, post};
+use crate::{Event, Request, Response, Router, get, post};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -96,4 +96,46 @@ fn a_body_that_keeps_the_rate_may_take_longer_than_its_grace() {
         drop(peer);
         simulation.end();
     }
+}
+
+/// A chunk with nothing for the client.
+const COMMENT: &[u8] = b"3\r\n:\n\n\r\n";
+
+#[test]
+fn comments_keep_an_idle_stream_of_events_alive() {
+    let listeners = Arc::new(Mutex::new(Vec::new()));
+    let kept = listeners.clone();
+    let subscribe = move |_: &Request| {
+        let (events, response) = Response::events();
+        kept.lock().expect("no panic").push(events);
+        response
+    };
+    let router = Router::new().route("/events", get(subscribe).inline());
+    let mut simulation = Simulation::serving(router, 1, Faults::none());
+    let mut peer = simulation.network.connect(address());
+    peer.send(b"GET /events HTTP/1.1\r\nhost: a\r\n\r\n");
+    wait(&mut simulation, Duration::from_secs(14));
+    let head = String::from_utf8(peer.receive()).expect("the head is ASCII");
+    assert!(head.ends_with("\r\n\r\n"), "nothing but the head: {head}");
+    wait(&mut simulation, Duration::from_secs(2));
+    assert_eq!(peer.receive(), COMMENT);
+    wait(&mut simulation, Duration::from_secs(9));
+    assert_eq!(peer.receive(), b"");
+    // An event is as good as a comment.
+    listeners.lock().expect("no panic")[0].send(&Event::new("x")).expect("the client is there");
+    wait(&mut simulation, Duration::from_secs(14));
+    assert_eq!(peer.receive(), b"9\r\ndata: x\n\n\r\n");
+    wait(&mut simulation, Duration::from_secs(2));
+    assert_eq!(peer.receive(), COMMENT);
+    // However long it takes, no timeout ends it.
+    wait(&mut simulation, Duration::from_secs(600));
+    let comments = peer.receive();
+    let count = comments.len() / COMMENT.len();
+    assert_eq!(comments, COMMENT.repeat(count));
+    assert!((37..=40).contains(&count), "{count} comments in 600 s");
+    listeners.lock().expect("no panic").clear();
+    wait(&mut simulation, Duration::from_secs(1));
+    assert_eq!(peer.receive(), b"0\r\n\r\n");
+    drop(peer);
+    simulation.end();
 }
