@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use wharf::{
@@ -525,6 +525,8 @@ fn nothing_outside_a_folder_is_served(backend: Backend) {
 
 #[cfg(unix)]
 fn links_lead_out_only_if_they_may(backend: Backend, tree: &Tree) {
+    use std::path::Path;
+
     let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, tree.path(name)).unwrap();
     link(Path::new("app.js"), "site/inside.js");
     link(Path::new("../secret.txt"), "site/out.txt");
