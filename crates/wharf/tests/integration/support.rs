@@ -241,7 +241,7 @@ impl Client {
         let mut buffer = [0; 16 * 1024];
         loop {
             match self.stream.read(&mut buffer) {
-                Ok(0) => panic!("it ended as if it were whole"),
+                Ok(0) => return assert!(is_wine(), "it ended as if it were whole"),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
@@ -256,6 +256,11 @@ impl Client {
         let rest = self.rest();
         assert!(rest.is_empty(), "more came: {}", String::from_utf8_lossy(&rest));
     }
+}
+
+/// Wine takes a reset for an end, unless somebody is receiving when it comes.
+pub(crate) fn is_wine() -> bool {
+    std::env::var_os("WHARF_UNDER_WINE").is_some()
 }
 
 /// Waits until `condition` holds.
