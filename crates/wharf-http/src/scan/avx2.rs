@@ -1,4 +1,4 @@
-//! Thirty-two bytes, with AVX2.
+//! Thirty-two bytes with AVX2, or sixteen where there are no more.
 //!
 //! The functions below are compiled for AVX2 and so can be inlined only into a function that is
 //! too. The parent module has the one such function, and everything between it and these is
@@ -68,11 +68,75 @@ impl Block for Wide {
     }
 }
 
+/// Sixteen bytes in the lower half of the register, for messages that do not fill it: table look-ups
+/// are shorter than the comparisons that SSE2 has to make.
+#[derive(Clone, Copy)]
+pub(crate) struct Half(Wide);
+
+/// The mask bits of the lower half.
+const LOWER: u64 = 0xffff;
+
+impl Block for Half {
+    const WIDTH: usize = 16;
+    const SHIFT: u32 = 0;
+
+    #[inline(always)]
+    unsafe fn load(bytes: &[u8], from: usize) -> Half {
+        // SAFETY: the caller promises that 16 bytes stand from `from` on.
+        let bytes = unsafe { bytes.get_unchecked(from..from + 16) };
+        // SAFETY: only code that runs with AVX2 makes or has a `Half`, as a `Wide`; see there.
+        Half(Wide(unsafe { load_half(bytes.try_into().expect("16 bytes")) }))
+    }
+
+    #[inline(always)]
+    fn load_short(bytes: &[u8]) -> Half {
+        // SAFETY: only code that runs with AVX2 makes or has a `Half`, as a `Wide`; see there.
+        Half(Wide(unsafe { load_half(&filled_up(bytes)) }))
+    }
+
+    #[inline(always)]
+    fn not_token(self) -> u64 {
+        self.0.not_token() & LOWER
+    }
+
+    #[inline(always)]
+    fn not_value(self) -> u64 {
+        self.0.not_value() & LOWER
+    }
+
+    #[inline(always)]
+    fn not_target(self) -> u64 {
+        self.0.not_target() & LOWER
+    }
+
+    #[inline(always)]
+    fn not_host(self) -> u64 {
+        self.0.not_host() & LOWER
+    }
+
+    #[inline(always)]
+    fn not_digit(self) -> u64 {
+        self.0.not_digit() & LOWER
+    }
+
+    #[inline(always)]
+    fn question(self) -> u64 {
+        self.0.question() & LOWER
+    }
+}
+
 #[target_feature(enable = "avx2")]
 #[inline]
 fn load(bytes: &[u8; 32]) -> __m256i {
     // SAFETY: 32 bytes are read, from any address.
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_half(bytes: &[u8; 16]) -> __m256i {
+    // SAFETY: 16 bytes are read, from any address.
+    _mm256_zextsi128_si256(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
 }
 
 /// A table, once in each half of a register: the look-up works on halves.

@@ -127,14 +127,17 @@ pub(crate) trait Job {
 pub(crate) fn dispatch<J: Job>(job: &mut J, bytes: &[u8], terms: &J::Terms) -> J::Outcome {
     #[cfg(target_arch = "x86_64")]
     {
-        // What is smaller than a block is better off with a smaller block.
         // Bytes that do not fill a block would have to be copied into one: a narrower one is
         // three times as fast.
-        if bytes.len() >= avx2::Wide::WIDTH && x86::has_avx2() {
-            // SAFETY: the machine has what the function is compiled for.
-            return unsafe { x86::run_wide(job, bytes, terms) };
+        if bytes.len() < avx2::Half::WIDTH || !x86::has_avx2() {
+            return x86::run_half(job, bytes, terms);
         }
-        x86::run_half(job, bytes, terms)
+        if bytes.len() < avx2::Wide::WIDTH {
+            // SAFETY: the machine has what the function is compiled for.
+            return unsafe { x86::run_wide_half(job, bytes, terms) };
+        }
+        // SAFETY: the machine has what the function is compiled for.
+        unsafe { x86::run_wide(job, bytes, terms) }
     }
     #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
     {
@@ -185,6 +188,12 @@ mod x86 {
     #[target_feature(enable = "avx2,bmi1,bmi2")]
     pub(super) fn run_wide<J: Job>(job: &mut J, bytes: &[u8], terms: &J::Terms) -> J::Outcome {
         job.run::<avx2::Wide>(bytes, terms)
+    }
+
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    #[inline(never)]
+    pub(super) fn run_wide_half<J: Job>(job: &mut J, bytes: &[u8], terms: &J::Terms) -> J::Outcome {
+        job.run::<avx2::Half>(bytes, terms)
     }
 
     /// Not inlined, so that it costs the wide path no registers.

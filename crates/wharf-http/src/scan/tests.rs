@@ -22,6 +22,14 @@ macro_rules! for_every_block {
                 }
             })*
         }
+        #[cfg(target_arch = "x86_64")]
+        mod avx2_half {
+            $(#[test] fn $test() {
+                if super::super::x86::has_avx2() {
+                    super::$test::<super::super::avx2::Half>();
+                }
+            })*
+        }
         #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
         mod neon {
             $(#[test] fn $test() { super::$test::<super::super::neon::Half>(); })*
