@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::Failure;
 use crate::figures::key;
+use crate::parsers;
 use crate::report::Report;
 use crate::servers::{Kind, SERVERS};
 
@@ -152,9 +153,29 @@ fn bars(report: &Report) -> Vec<Bar> {
             figures.at_most("system-calls", "wharf", key::SYSTEM_CALLS, 0.2),
         ),
         bar(
-            "1 MiB echo: CPU per request beside every peer",
+            "1 MiB echo: CPU ns per KiB beside every peer",
             "below",
-            figures.below_all("echo-1m", "wharf", key::CPU_US, &peers()),
+            figures.below_all("echo-1m", "wharf", key::CPU_NS_PER_KIB, &peers()),
+        ),
+        bar(
+            "10 MiB file: CPU ns per KiB beside every peer",
+            "below",
+            figures.below_all("file-10m", "wharf", key::CPU_NS_PER_KIB, &peers()),
+        ),
+        bar(
+            "request-head parser beside httparse and picohttpparser, the worst of the heads",
+            "≤ 1 ×",
+            figures.parser(),
+        ),
+        bar(
+            "`cargo build` from cold: processor time",
+            "below hyper with server and HTTP/1, tokio",
+            figures.ratio("build", "wharf", "hyper", key::BUILD_CPU_SECONDS, 1.0),
+        ),
+        bar(
+            "the same without default features",
+            "below the same",
+            figures.ratio("build", "wharf-bare", "hyper", key::BUILD_CPU_SECONDS, 1.0),
         ),
     ]
 }
@@ -235,6 +256,19 @@ impl Look<'_> {
         let own = self.0.figure(case, server, key)?;
         let (best, name) = self.rivals(case, key, peers).max_by(|a, b| a.0.total_cmp(&b.0))?;
         Some((format!("{} beside {} of {name}", short(own), short(best)), own > best))
+    }
+
+    /// Nanoseconds of the head where Wharf's parser does worst.
+    fn parser(&self) -> Option<(String, bool)> {
+        let others = &parsers::PARSERS[1..];
+        let ratios = parsers::HEADS.iter().filter_map(|(head, ns, _)| {
+            let own = self.0.figure("parsers", "wharf", ns)?;
+            let (best, name) =
+                self.rivals("parsers", ns, others).min_by(|a, b| a.0.total_cmp(&b.0))?;
+            Some((own / best, *head, name))
+        });
+        let (ratio, head, name) = ratios.max_by(|a, b| a.0.total_cmp(&b.0))?;
+        Some((format!("{ratio:.2} × {name} ({head})"), ratio <= 1.0))
     }
 
     fn rivals<'b>(

@@ -26,7 +26,6 @@ pub fn binaries() -> Result<PathBuf, Failure> {
 /// One at a time: together, the targets would get the union of the features that each asks of a
 /// crate, and ntex with two runtimes is not ntex with one.
 pub fn build(servers: &[&Server], report: &mut Report) -> Vec<&'static str> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut done = Vec::new();
     let mut failed = Vec::new();
     for server in servers {
@@ -35,23 +34,27 @@ pub fn build(servers: &[&Server], report: &mut Report) -> Vec<&'static str> {
             continue;
         }
         done.push(package);
-        progress(&format!("building {package}"));
-        let output = Command::new(&cargo)
-            .args(["build", "--release", "--quiet", "-p", package])
-            .current_dir(workspace())
-            .stdin(Stdio::null())
-            .output();
-        let why = match output {
-            Ok(output) if output.status.success() => continue,
-            Ok(output) => {
-                let text = String::from_utf8_lossy(&output.stderr);
-                let first = text.lines().find(|line| line.starts_with("error"));
-                first.unwrap_or("does not build").to_owned()
-            }
-            Err(error) => error.to_string(),
-        };
-        report.leave_out(server.name, &why);
-        failed.push(package);
+        if let Err(error) = build_package(package) {
+            report.leave_out(server.name, &error.to_string());
+            failed.push(package);
+        }
     }
     failed
+}
+
+/// Builds one package.
+pub fn build_package(package: &str) -> Result<(), Failure> {
+    progress(&format!("building {package}"));
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["build", "--release", "--quiet", "-p", package])
+        .current_dir(workspace())
+        .stdin(Stdio::null())
+        .output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    let first = text.lines().find(|line| line.starts_with("error"));
+    Err(first.unwrap_or("does not build").into())
 }

@@ -15,6 +15,8 @@ pub enum Endpoint {
     EchoLarge,
     /// `GET /body64k`
     Body64k,
+    /// `GET /file10m`
+    File10m,
     /// `GET /sleep`
     Sleep,
     /// `GET /pooled`
@@ -28,7 +30,7 @@ pub struct Case {
     pub name: &'static str,
     /// One line for the report.
     pub about: &'static str,
-    /// The endpoint that is asked; also the plaintext, for [`Load::Mix`].
+    /// The endpoint that is asked, if any is; also the plaintext, for [`Load::Mix`].
     pub endpoint: Endpoint,
     /// How it is asked.
     pub load: Load,
@@ -77,6 +79,10 @@ pub enum Load {
     SystemCalls,
     /// A bounded number of requests under callgrind.
     Instructions,
+    /// No server at all: parsers of request heads.
+    Parsers,
+    /// No server at all: builds from cold.
+    Build,
 }
 
 const fn wrk(connections: u32) -> Load {
@@ -108,6 +114,7 @@ pub const CASES: &[Case] = &[
     case("echo-1k", "a body of 1 KiB, sent back, 64 connections", Endpoint::Echo, wrk(64)),
     case("echo-1m", "a body of 1 MiB, sent back, 16 connections", Endpoint::EchoLarge, wrk(16)),
     case("body-64k", "a response of 64 KiB, 64 connections", Endpoint::Body64k, wrk(64)),
+    case("file-10m", "a file of 10 MiB, 16 connections", Endpoint::File10m, wrk(16)),
     case(
         "reconnect",
         "a connection for each request, 64 at a time",
@@ -157,15 +164,26 @@ pub const CASES: &[Case] = &[
         Endpoint::Plaintext,
         Load::SystemCalls,
     ),
-    Case {
-        slow: true,
-        ..case(
-            "instructions",
-            "user-space instructions a request, 64 busy connections, under callgrind",
-            Endpoint::Plaintext,
-            Load::Instructions,
-        )
-    },
+    case(
+        "instructions",
+        "user-space instructions a request, 64 busy connections, under callgrind",
+        Endpoint::Plaintext,
+        Load::Instructions,
+    ),
+    case(
+        "parsers",
+        "parsers of request heads alone; the least of many batches, and instructions by callgrind",
+        Endpoint::Plaintext,
+        Load::Parsers,
+    ),
+    case(
+        "build",
+        "`cargo build` from cold on two cores, in the development profile, of Wharf (with its \
+         default features and bare) and of hyper (with the least that serves, and as its guide \
+         begins); processor time of all processes",
+        Endpoint::Plaintext,
+        Load::Build,
+    ),
 ];
 
 /// What a browser sends, apart from Host: 16 fields with it.
@@ -207,6 +225,7 @@ impl Endpoint {
             Endpoint::Users => "/users/12345",
             Endpoint::Echo | Endpoint::EchoLarge => "/echo",
             Endpoint::Body64k => "/body64k",
+            Endpoint::File10m => "/file10m",
             Endpoint::Sleep => "/sleep",
             Endpoint::Pooled => "/pooled",
         }
@@ -220,6 +239,7 @@ impl Endpoint {
             Endpoint::Users => b"12345".to_vec(),
             Endpoint::Echo | Endpoint::EchoLarge => self.request_body(),
             Endpoint::Body64k => vec![b'x'; 65_536],
+            Endpoint::File10m => pattern(10 << 20),
         }
     }
 
@@ -230,6 +250,16 @@ impl Endpoint {
             Endpoint::EchoLarge => 1 << 20,
             _ => 0,
         };
-        (0..=255).cycle().take(bytes).collect()
+        pattern(bytes)
     }
+
+    /// Whether moving bytes is what it costs, so that the cost of each is worth a figure.
+    pub fn is_large(self) -> bool {
+        matches!(self, Endpoint::EchoLarge | Endpoint::Body64k | Endpoint::File10m)
+    }
+}
+
+/// Bytes of which a piece in the wrong place is noticed.
+fn pattern(bytes: usize) -> Vec<u8> {
+    (0..=250).cycle().take(bytes).collect()
 }

@@ -146,11 +146,15 @@ pub fn instructions(
     control(&["-d", &id])?;
     let dump = dumps(scratch)?.pop().ok_or("callgrind wrote no dump")?;
     let text = fs::read_to_string(dump)?;
-    let line = text
+    Ok(total(&text).ok_or("callgrind's dump has no total")? / requests as f64)
+}
+
+/// The instructions of a dump.
+pub fn total(dump: &str) -> Option<f64> {
+    let line = dump
         .lines()
-        .find_map(|line| line.strip_prefix("totals:").or_else(|| line.strip_prefix("summary:")));
-    let count: Option<f64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    Ok(count.ok_or("callgrind's dump has no total")? / requests as f64)
+        .find_map(|line| line.strip_prefix("totals:").or_else(|| line.strip_prefix("summary:")))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 fn control(arguments: &[&str]) -> Result<(), Failure> {
@@ -162,7 +166,7 @@ fn control(arguments: &[&str]) -> Result<(), Failure> {
 }
 
 /// callgrind's dumps that are not empty.
-fn dumps(scratch: &Path) -> Result<Vec<PathBuf>, Failure> {
+pub fn dumps(scratch: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut dumps = Vec::new();
     for entry in fs::read_dir(scratch)? {
         let entry = entry?;

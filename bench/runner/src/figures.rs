@@ -15,6 +15,8 @@ pub mod key {
     pub const USER_US: &str = "user_us";
     /// The share of it in the kernel.
     pub const SYSTEM_US: &str = "system_us";
+    /// CPU time of the server for each KiB that the client received.
+    pub const CPU_NS_PER_KIB: &str = "cpu_ns_per_kib";
     /// Half of the requests took at most as long.
     pub const P50_US: &str = "p50_us";
     /// 99 in 100 requests took at most as long.
@@ -37,6 +39,12 @@ pub mod key {
     pub const SYSTEM_CALLS: &str = "system_calls";
     /// User-space instructions of the server for each request.
     pub const INSTRUCTIONS: &str = "instructions";
+    /// Processor time of a build from cold.
+    pub const BUILD_CPU_SECONDS: &str = "build_cpu_seconds";
+    /// How long a build from cold took, on two cores.
+    pub const BUILD_SECONDS: &str = "build_seconds";
+    /// Crates that were built.
+    pub const CRATES: &str = "crates";
     /// Connections that broke, and answers that were wrong.
     pub const ERRORS: &str = "errors";
     /// Answers a second that the sleeping connections had.

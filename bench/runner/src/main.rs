@@ -8,12 +8,14 @@ mod building;
 mod cases;
 mod chart;
 mod check;
+mod cold;
 mod counting;
 mod figures;
 mod generator;
 mod idle;
 mod measure;
 mod options;
+mod parsers;
 mod process;
 mod prove;
 mod report;
@@ -58,8 +60,10 @@ fn run() -> Result<(), Failure> {
     }
     let mut wanted_servers = chosen(SERVERS, &options.only, |server| server.name, |_| true)?;
     let wanted_cases = chosen(CASES, &options.cases, |case| case.name, |case| !case.slow)?;
-    if !servers::answers(Command::new("wrk").arg("-v")) {
-        return Err("wrk is needed: apt-get install wrk".into());
+    if wanted_cases.iter().all(|case| matches!(case.load, Load::Parsers | Load::Build)) {
+        wanted_servers.clear();
+    } else {
+        require_programs()?;
     }
     let binaries = building::binaries()?;
     let mut report = Report::new(&options);
@@ -69,15 +73,45 @@ fn run() -> Result<(), Failure> {
         wanted_servers.retain(built);
     }
     let scratch = tempfile::tempdir()?;
+    servers::write_files(scratch.path())?;
     let places = Places { binaries: &binaries, scratch: scratch.path() };
     // From here on: what the harness starts inherits it, but for the servers, which are moved.
     process::stay_on(options.load_core)?;
     let ready = check_all(&wanted_servers, &options, places, &mut report);
     for case in wanted_cases {
+        if matches!(case.load, Load::Parsers) && !options.no_build {
+            building::build_package(parsers::PACKAGE)?;
+        }
         report.add(case.name, measure_case(case, &ready, &options, places));
     }
     progress("");
     report.write(&options.out)
+}
+
+/// Programs that are not built here, and the packages of Debian that have them.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("wrk", "wrk"),
+    ("nginx", "nginx-light"),
+    ("h2o", "h2o"),
+    ("valgrind", "valgrind"),
+    ("strace", "strace"),
+];
+
+/// Says which programs are missing. Without wrk nothing can be measured.
+fn require_programs() -> Result<(), Failure> {
+    let is_missing =
+        |(program, _): &&(&str, &str)| !servers::answers(Command::new(program).arg("-V"));
+    let missing: Vec<&str> =
+        PROGRAMS.iter().filter(is_missing).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let advice = format!("apt-get install {}", missing.join(" "));
+    if missing.contains(&"wrk") {
+        return Err(format!("wrk makes the load and is missing: {advice}").into());
+    }
+    eprintln!("What needs them is left out; to have it: {advice}");
+    Ok(())
 }
 
 /// A server and the endpoints at which it answers as all do.
@@ -146,23 +180,31 @@ fn measure_case(case: &Case, ready: &[Ready], options: &Options, places: Places)
             && ready.endpoints.contains(&case.endpoint)
             && (plaintext || !matches!(case.load, Load::Mix { .. }))
     };
-    let mut rows: Vec<(&Server, Row)> = ready
-        .iter()
-        .filter(takes_part)
-        .map(|ready| (ready.server, Row::new(ready.server.name)))
-        .collect();
+    let servers: Vec<&Server> = ready.iter().filter(takes_part).map(|ready| ready.server).collect();
+    let names: Vec<&'static str> = match case.load {
+        Load::Parsers => parsers::PARSERS.to_vec(),
+        Load::Build => cold::SUBJECTS.map(|(name, _)| name).to_vec(),
+        _ => servers.iter().map(|server| server.name).collect(),
+    };
+    let cores = [options.server_core, options.load_core];
+    let mut rows: Vec<Row> = names.into_iter().map(Row::new).collect();
     // Counts hardly vary and take their time.
     let rounds = if matches!(case.load, Load::Instructions) { 1 } else { options.rounds };
     for round in 1..=rounds {
-        for (server, row) in rows.iter_mut().filter(|(_, row)| row.failure.is_none()) {
-            progress(&format!("{} round {round} of {rounds}: {}", case.name, server.name));
-            match measure(server, case, options, places) {
+        for (number, row) in rows.iter_mut().enumerate().filter(|(_, row)| row.failure.is_none()) {
+            progress(&format!("{} round {round} of {rounds}: {}", case.name, row.server));
+            let measured = match case.load {
+                Load::Parsers => parsers::measure(row.server, places.binaries, places.scratch),
+                Load::Build => cold::measure(row.server, cores, places.scratch),
+                _ => measure(servers[number], case, options, places),
+            };
+            match measured {
                 Ok(figures) => row.rounds.push(figures),
                 Err(error) => row.failure = Some(error.to_string()),
             }
         }
     }
-    rows.into_iter().map(|(_, row)| row).collect()
+    rows
 }
 
 /// What is named, or what is usual if nothing is.

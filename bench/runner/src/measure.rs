@@ -57,6 +57,7 @@ pub fn measure(
         Load::IdleMany { connections } => run.idle_many(connections),
         Load::SystemCalls => run.system_calls(),
         Load::Instructions => run.instructions(),
+        Load::Parsers | Load::Build => Err("no server is measured by it".into()),
     }
 }
 
@@ -142,7 +143,9 @@ impl Run<'_> {
         let counts = wrk::run(process.address, request, self.options.seconds, scratch, &[])?;
         let mut figures = self.after(&process, &before, counts.requests);
         let [p50, p99, p999] = counts.latencies_us;
+        let cpu_ns = figures[key::CPU_US] * 1e3 * counts.requests;
         figures.extend([
+            (key::CPU_NS_PER_KIB, cpu_ns * 1024.0 / counts.bytes),
             (key::REQUESTS_PER_SECOND, counts.requests / counts.seconds),
             (key::BYTES_PER_SECOND, counts.bytes / counts.seconds),
             (key::P50_US, p50),

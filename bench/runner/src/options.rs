@@ -43,7 +43,7 @@ Measures Wharf beside its peers.
     cargo run --release -- prove     what Wharf does on this machine, on one page, in two minutes
 
     --only A,B             these servers alone (default: all)
-    --cases A,B            these cases alone (default: all but `instructions` and `idle-many`)
+    --cases A,B            these cases alone (default: all but `idle-many`)
     --seconds N            length of a measurement (default 5)
     --rounds N             repetitions (default 3)
     --quick                1 round of 1 second

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Failure;
-use crate::servers::Server;
+use crate::servers::{LARGE_FILE, Server};
 
 /// How long a server may take to listen. Under valgrind that is seconds.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long a server may take to end before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// The unit of times in /proc/PID/stat; Linux has told programs 100 for decades (proc(5)).
-const TICKS_PER_SECOND: f64 = 100.0;
+pub const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A server that runs.
 #[derive(Debug)]
@@ -64,6 +64,7 @@ impl Process {
             .args(setting.under)
             .args(serve)
             .env("WORKERS", "1")
+            .env("FILE", setting.scratch.join(LARGE_FILE))
             .envs(server.variables().iter().copied())
             .envs(setting.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())

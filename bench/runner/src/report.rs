@@ -15,6 +15,7 @@ use crate::cases::{CASES, Case, Load};
 use crate::chart;
 use crate::figures::{Figures, Median, key, median};
 use crate::options::Options;
+use crate::parsers;
 use crate::servers::{Kind, SERVERS, Server};
 
 /// From here on a core is taken to be used up.
@@ -167,7 +168,7 @@ impl Report {
     }
 
     fn table(&self, out: &mut String, case: &Case, rows: &[Row]) -> Result<(), Failure> {
-        let columns = columns(case.load);
+        let columns = columns(case);
         let titles: Vec<&str> = columns.iter().map(|column| column.title).collect();
         writeln!(out, "| server | {} |", titles.join(" | "))?;
         writeln!(out, "|---|{}", "--:|".repeat(titles.len()))?;
@@ -251,6 +252,8 @@ enum Show {
     Range(usize, f64),
     /// The same without its extremes.
     Plain(usize, f64),
+    /// With so many decimals and a unit.
+    Unit(usize, &'static str),
     /// Divided by another server's.
     Times(&'static str),
     /// Which core was used up, and what else went on.
@@ -258,8 +261,8 @@ enum Show {
 }
 
 /// A case's columns; by the first of them its servers are sorted.
-fn columns(load: Load) -> Vec<Column> {
-    use Show::{Limit, Plain, Range, Times};
+fn columns(case: &Case) -> Vec<Column> {
+    use Show::{Limit, Plain, Range, Times, Unit};
     let column = |title, key, show| Column { title, key, show };
     let cpu = || {
         vec![
@@ -280,11 +283,14 @@ fn columns(load: Load) -> Vec<Column> {
     let rate = || column("requests/s", key::REQUESTS_PER_SECOND, Range(0, 1.0));
     let errors = || column("errors", key::ERRORS, Plain(0, 1.0));
     let mut all = Vec::new();
-    match load {
+    match case.load {
         Load::Wrk { .. } | Load::Reconnect { .. } => {
             all.extend(cpu());
+            if case.endpoint.is_large() {
+                all.push(column("CPU ns/KiB", key::CPU_NS_PER_KIB, Range(1, 1.0)));
+            }
             all.push(rate());
-            if !matches!(load, Load::Reconnect { .. }) {
+            if !matches!(case.load, Load::Reconnect { .. }) {
                 all.push(column("MB/s", key::BYTES_PER_SECOND, Plain(0, 1e6)));
             }
             all.extend(latency());
@@ -329,6 +335,18 @@ fn columns(load: Load) -> Vec<Column> {
         Load::Instructions => {
             all.push(column("instructions/request", key::INSTRUCTIONS, Plain(0, 1.0)));
         }
+        Load::Parsers => {
+            for (head, ns, instructions) in parsers::HEADS {
+                all.push(column(head, ns, Unit(1, "ns")));
+                all.push(column("instructions", instructions, Plain(0, 1.0)));
+            }
+        }
+        Load::Build => {
+            all.push(column("CPU seconds", key::BUILD_CPU_SECONDS, Range(1, 1.0)));
+            all.push(column("× hyper", key::BUILD_CPU_SECONDS, Times("hyper")));
+            all.push(column("seconds", key::BUILD_SECONDS, Range(1, 1.0)));
+            all.push(column("crates", key::CRATES, Plain(0, 1.0)));
+        }
     }
     all
 }
@@ -339,6 +357,7 @@ impl Column {
             return "–".to_owned();
         };
         match self.show {
+            Show::Unit(decimals, unit) => format!("{median:.decimals$} {unit}"),
             Show::Plain(decimals, unit) => format!("{:.decimals$}", median / unit),
             Show::Range(decimals, unit) => {
                 let [median, min, max] = [median, min, max].map(|value| value / unit);

@@ -52,9 +52,12 @@ pub enum Start {
     H2o,
 }
 
-use Endpoint::{Body64k, Echo, EchoLarge, Json, Plaintext, Pooled, Sleep, Users};
+use Endpoint::{Body64k, Echo, EchoLarge, File10m, Json, Plaintext, Pooled, Sleep, Users};
 
-const ALL: &[Endpoint] = &[Plaintext, Json, Users, Echo, EchoLarge, Body64k, Sleep, Pooled];
+const ALL: &[Endpoint] =
+    &[Plaintext, Json, Users, Echo, EchoLarge, Body64k, File10m, Sleep, Pooled];
+/// Those of a server that has no way of its own to send a file.
+const NO_FILE: &[Endpoint] = &[Plaintext, Json, Users, Echo, EchoLarge, Body64k, Sleep, Pooled];
 
 const fn target(
     name: &'static str,
@@ -100,30 +103,42 @@ pub const SERVERS: &[Server] = &[
         start: Start::Target("target-wharf", &[("WHARF_BACKEND", "readiness")]),
         ..target("wharf-readiness", Kind::Wharf, "target-wharf", &["wharf"])
     },
-    target("hyper", Kind::Async, "target-hyper", &["hyper", "tokio"]),
-    target("axum", Kind::Async, "target-axum", &["axum", "hyper", "tokio"]),
-    target("actix-web", Kind::Async, "target-actix", &["actix-web"]),
-    target("ntex", Kind::Async, "target-ntex", &["ntex"]),
-    target("ntex-uring", Kind::Async, "target-ntex-uring", &["ntex"]),
+    Server {
+        endpoints: NO_FILE,
+        ..target("hyper", Kind::Async, "target-hyper", &["hyper", "tokio"])
+    },
+    target("axum", Kind::Async, "target-axum", &["axum", "tower-http", "hyper", "tokio"]),
+    target("actix-web", Kind::Async, "target-actix", &["actix-web", "actix-files"]),
+    target("ntex", Kind::Async, "target-ntex", &["ntex", "ntex-files"]),
+    target("ntex-uring", Kind::Async, "target-ntex-uring", &["ntex", "ntex-files"]),
     // It has no pool for blocking work: its coroutines are to be blocked by its own means alone.
     Server {
         endpoints: &[Plaintext, Json, Users, Echo, EchoLarge, Body64k, Sleep],
         ..target("may_minihttp", Kind::Async, "target-may", &["may_minihttp", "may"])
     },
-    target("xitca-web", Kind::Async, "target-xitca", &["xitca-web"]),
-    target("compio-axum", Kind::Async, "target-compio", &["compio", "cyper-axum", "axum"]),
-    target("monoio-http", Kind::Async, "target-monoio", &["monoio", "monoio-http"]),
+    Server {
+        endpoints: NO_FILE,
+        ..target("xitca-web", Kind::Async, "target-xitca", &["xitca-web"])
+    },
+    Server {
+        endpoints: NO_FILE,
+        ..target("compio-axum", Kind::Async, "target-compio", &["compio", "cyper-axum", "axum"])
+    },
+    Server {
+        endpoints: NO_FILE,
+        ..target("monoio-http", Kind::Async, "target-monoio", &["monoio", "monoio-http"])
+    },
     target("astra", Kind::Blocking, "target-astra", &["astra"]),
     target("tiny_http", Kind::Blocking, "target-tiny-http", &["tiny_http"]),
     target("rouille", Kind::Blocking, "target-rouille", &["rouille"]),
     Server {
         start: Start::Nginx,
-        endpoints: &[Plaintext, Json, Users, Body64k],
+        endpoints: &[Plaintext, Json, Users, Body64k, File10m],
         ..target("nginx", Kind::Program, "", &[])
     },
     Server {
         start: Start::H2o,
-        endpoints: &[Plaintext, Json, Body64k],
+        endpoints: &[Plaintext, Json, Body64k, File10m],
         ..target("h2o", Kind::Program, "", &[])
     },
 ];
@@ -192,8 +207,12 @@ pub fn answers(command: &mut Command) -> bool {
     command.output().is_ok()
 }
 
-/// Files that nginx and h2o send.
-fn write_files(scratch: &Path) -> io::Result<()> {
+/// The file of 10 MiB in the scratch folder.
+pub const LARGE_FILE: &str = "file10m";
+
+/// Writes the files that servers send.
+pub fn write_files(scratch: &Path) -> io::Result<()> {
+    fs::write(scratch.join(LARGE_FILE), File10m.right_body())?;
     fs::write(scratch.join("plaintext"), "Hello, World!")?;
     fs::write(scratch.join("json"), r#"{"message":"Hello, World!"}"#)?;
     fs::write(scratch.join("body64k"), [b'x'; 65_536])
@@ -202,7 +221,6 @@ fn write_files(scratch: &Path) -> io::Result<()> {
 /// One process, as its documentation has it for such answers: from memory where it can, else from
 /// an open file.
 fn nginx_configuration(port: u16, scratch: &Path) -> io::Result<PathBuf> {
-    write_files(scratch)?;
     let root = scratch.display();
     let text = format!(
         r#"daemon off;
@@ -253,7 +271,6 @@ http {{
 
 /// One thread, files held open by its own cache.
 fn h2o_configuration(port: u16, scratch: &Path) -> io::Result<PathBuf> {
-    write_files(scratch)?;
     let root = scratch.display();
     let text = format!(
         r#"num-threads: 1
@@ -277,6 +294,9 @@ hosts:
         file.mime.setdefaulttype: application/json
       /body64k:
         file.file: {root}/body64k
+        file.mime.setdefaulttype: application/octet-stream
+      /file10m:
+        file.file: {root}/file10m
         file.mime.setdefaulttype: application/octet-stream
 "#
     );

@@ -3,6 +3,7 @@
 
 use std::io;
 
+use actix_files::NamedFile;
 use actix_web::http::KeepAlive;
 use actix_web::http::header::ContentType;
 use actix_web::{App, HttpResponse, HttpServer, web};
@@ -18,6 +19,7 @@ async fn main() -> io::Result<()> {
             .route("/users/{id}", web::get().to(user))
             .route("/echo", web::post().to(async |body: web::Bytes| body))
             .route("/body64k", web::get().to(body_64k))
+            .route("/file10m", web::get().to(file))
             .route("/sleep", web::get().to(sleep))
             .route("/pooled", web::get().to(pooled))
     })
@@ -42,6 +44,10 @@ async fn body_64k() -> HttpResponse {
     HttpResponse::Ok()
         .content_type(ContentType::octet_stream())
         .body(web::Bytes::from_static(&contract::BODY_64K))
+}
+
+async fn file() -> io::Result<NamedFile> {
+    NamedFile::open(contract::file())
 }
 
 async fn sleep() -> HttpResponse {

@@ -2,6 +2,7 @@
 //! pool's default of 15 a core would leave the others of 64 connections waiting without end.
 #![forbid(unsafe_code)]
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::thread;
 
@@ -24,6 +25,7 @@ fn route(mut request: Request, _: ConnectionInfo) -> Response {
         "/plaintext" | "/pooled" => text(contract::PLAINTEXT),
         "/json" => answer("application/json", contract::json()),
         "/body64k" => answer("application/octet-stream", Bytes::from_static(&contract::BODY_64K)),
+        "/file10m" => file().unwrap_or_else(|_| status(404)),
         "/sleep" => {
             thread::sleep(contract::SLEEP);
             text(contract::PLAINTEXT)
@@ -55,6 +57,16 @@ fn answer(content_type: &'static str, body: impl Into<Bytes>) -> Response {
         .header("content-length", body.len())
         .body(body.into())
         .expect("a fixed status and field are always valid")
+}
+
+fn file() -> io::Result<Response> {
+    let file = File::open(contract::file())?;
+    let length = file.metadata()?.len();
+    Ok(ResponseBuilder::new()
+        .header("content-type", "application/octet-stream")
+        .header("content-length", length)
+        .body(Body::wrap_reader(file))
+        .expect("fixed fields are always valid"))
 }
 
 fn status(status: u16) -> Response {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use target_contract as contract;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
+use tower_http::services::ServeFile;
 
 fn main() -> io::Result<()> {
     let runtime =
@@ -29,6 +30,7 @@ async fn serve() -> io::Result<()> {
         .route("/users/{id}", get(async |Path(id): Path<String>| id))
         .route("/echo", post(async |body: Bytes| body))
         .route("/body64k", get(async || Bytes::from_static(&contract::BODY_64K)))
+        .route_service("/file10m", ServeFile::new(contract::file()))
         .route("/sleep", get(sleep))
         .route("/pooled", get(pooled))
         .layer(DefaultBodyLimit::max(contract::BODY_LIMIT));

@@ -7,15 +7,17 @@
 //! | `GET /users/{id}` | the id |
 //! | `POST /echo` | the body, up to [`BODY_LIMIT`] bytes |
 //! | `GET /body64k` | [`BODY_64K`] |
+//! | `GET /file10m` | the file of the variable `FILE`, opened anew for each request |
 //! | `GET /sleep` | [`PLAINTEXT`] after [`SLEEP`], by whatever way the server has for waiting |
 //! | `GET /pooled` | [`PLAINTEXT`] from a handler on the server's pool for blocking work |
 //!
-//! Every answer has Date and Content-Length and keeps the connection.
+//! Servers without a way of their own to send a file leave that out. Every answer has Date and Content-Length and keeps the connection.
 //!
 //! All targets share one allocator, so that a figure speaks of the server.
 #![forbid(unsafe_code)]
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
@@ -72,6 +74,11 @@ pub fn workers() -> usize {
 /// own default holds.
 pub fn pool() -> Option<usize> {
     variable("POOL")
+}
+
+/// The file of `/file10m`: the variable `FILE`, else one that is not there.
+pub fn file() -> PathBuf {
+    std::env::var_os("FILE").map_or_else(PathBuf::new, PathBuf::from)
 }
 
 fn variable(name: &str) -> Option<usize> {

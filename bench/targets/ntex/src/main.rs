@@ -8,6 +8,7 @@ use ntex::http::{HttpServiceConfig, KeepAlive};
 use ntex::time::Seconds;
 use ntex::util::Bytes;
 use ntex::web::{self, App, HttpResponse, HttpServer};
+use ntex_files::NamedFile;
 use target_contract as contract;
 
 #[ntex::main]
@@ -20,6 +21,7 @@ async fn main() -> io::Result<()> {
             .route("/users/{id}", web::get().to(user))
             .route("/echo", web::post().to(echo))
             .route("/body64k", web::get().to(body_64k))
+            .route("/file10m", web::get().to(file))
             .route("/sleep", web::get().to(sleep))
             .route("/pooled", web::get().to(pooled))
     })
@@ -57,6 +59,10 @@ async fn body_64k() -> HttpResponse {
     HttpResponse::Ok()
         .content_type("application/octet-stream")
         .body(Bytes::from_static(&contract::BODY_64K))
+}
+
+async fn file() -> io::Result<NamedFile> {
+    NamedFile::open(contract::file())
 }
 
 async fn sleep() -> HttpResponse {

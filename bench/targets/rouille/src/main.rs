@@ -1,6 +1,7 @@
 //! rouille: `target-rouille PORT`, with its own pool.
 #![forbid(unsafe_code)]
 
+use std::fs::File;
 use std::io::Read;
 use std::thread;
 
@@ -29,6 +30,10 @@ fn route(request: &Request) -> Response {
         "/plaintext" | "/pooled" => Response::text(contract::PLAINTEXT),
         "/json" => Response::from_data("application/json", contract::json()),
         "/body64k" => Response::from_data("application/octet-stream", &contract::BODY_64K[..]),
+        "/file10m" => match File::open(contract::file()) {
+            Ok(file) => Response::from_file("application/octet-stream", file),
+            Err(_) => Response::empty_404(),
+        },
         "/sleep" => {
             thread::sleep(contract::SLEEP);
             Response::text(contract::PLAINTEXT)

@@ -1,6 +1,7 @@
 //! tiny_http: `target-tiny-http PORT`, requests taken by a fixed number of threads.
 #![forbid(unsafe_code)]
 
+use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 use std::thread;
@@ -43,6 +44,10 @@ fn route(mut request: Request) -> std::io::Result<()> {
         (Method::Get, "/plaintext" | "/pooled") => answer(request, TEXT, contract::PLAINTEXT),
         (Method::Get, "/json") => answer(request, "application/json", contract::json()),
         (Method::Get, "/body64k") => answer(request, OCTETS, &contract::BODY_64K[..]),
+        (Method::Get, "/file10m") => {
+            let file = File::open(contract::file())?;
+            request.respond(Response::from_file(file).with_chunked_threshold(usize::MAX))
+        }
         (Method::Get, "/sleep") => {
             thread::sleep(contract::SLEEP);
             answer(request, TEXT, contract::PLAINTEXT)

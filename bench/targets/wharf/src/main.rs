@@ -13,12 +13,14 @@ use wharf::{Error, Limits, Request, Response, Route, Router, Server, get, post};
 const NAP: Duration = Duration::from_millis(50);
 
 fn main() -> Result<(), Error> {
+    let file = contract::file();
     let router = Router::new()
         .route("/plaintext", get(|_| contract::PLAINTEXT).inline())
         .route("/json", get(|_| Response::json(contract::json())).inline())
         .route("/users/{id}", get(user).inline())
         .route("/echo", post(echo).inline().body_limit(contract::BODY_LIMIT))
         .route("/body64k", get(|_| Bytes::from_static(&contract::BODY_64K)).inline())
+        .get("/file10m", move |_| Response::file(&file))
         .get("/adaptive", |_| contract::PLAINTEXT)
         .route("/pooled", get(|_| contract::PLAINTEXT).pooled())
         .route("/sleep", sleep())
@@ -56,6 +58,6 @@ fn user(request: &Request) -> Result<String, Error> {
     request.param("id")
 }
 
-fn echo(request: &Request) -> Vec<u8> {
-    request.body().to_vec()
+fn echo(request: &Request) -> Bytes {
+    request.bytes()
 }
