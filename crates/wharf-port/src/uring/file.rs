@@ -33,9 +33,9 @@ use crate::{Completion, Event, Failure, FileRange, Operation};
 /// Bytes that a pipe is asked to hold; it may get fewer.
 const PIPE_BYTES: libc::c_int = 256 * 1024;
 /// Bytes sent from the cache at a time, so that the port's other sockets have their turn.
-const CACHED_BYTES: u64 = 512 * 1024;
-/// How far apart the cache is probed: no farther than the kernel reads ahead.
-const PROBE_BYTES: u64 = 64 * 1024;
+const CACHED_BYTES: u64 = 1024 * 1024;
+/// How far apart the cache is probed: no farther than the kernel reads ahead by default.
+const PROBE_BYTES: u64 = 128 * 1024;
 /// Pipes of one port at most, two descriptors each.
 pub(super) const PIPES_MAX: usize = 32;
 
