@@ -66,6 +66,8 @@ pub enum Refusal {
     RepeatedLength,
     /// Both Content-Length and Transfer-Encoding (RFC 9112 section 6.1).
     LengthWithCoding,
+    /// Content-Length or Transfer-Encoding with CONNECT (RFC 9110 section 9.3.6).
+    FramedConnect,
     /// Transfer-Encoding in an HTTP/1.0 request (RFC 9112 section 6.1).
     CodingInHttp10,
     /// A Transfer-Encoding that is no list of coding names, or gives `chunked` a parameter
@@ -148,6 +150,7 @@ impl Refusal {
             Refusal::LengthWithCoding => {
                 (400, "Content-Length and Transfer-Encoding stand in the same request.")
             }
+            Refusal::FramedConnect => (400, "A CONNECT request has no body."),
             Refusal::CodingInHttp10 => (400, "Transfer-Encoding stands in an HTTP/1.0 request."),
             Refusal::BadCoding => (400, "The Transfer-Encoding header is malformed."),
             Refusal::UnknownCoding => (501, "The only transfer coding known here is chunked."),

@@ -5,7 +5,9 @@
 //! in the order of the bytes they look at: that order is what makes the outcome independent of how
 //! the bytes were cut.
 
-use super::{HeadLimits, LEADING_EMPTY_LINES, METHOD_BYTES, RequestHead, Stage, Version, target};
+use super::{
+    HeadLimits, LEADING_EMPTY_LINES, METHOD_BYTES, RequestHead, Stage, TargetForm, Version, target,
+};
 use crate::refusal::Refusal;
 use crate::scan::{self, Narrow};
 use crate::span::Span;
@@ -79,6 +81,9 @@ impl RequestHead {
         self.method = Span::new(start, method_end);
         self.target = Span::new(target_start, target_end);
         self.form = found.form;
+        if found.form == TargetForm::Authority {
+            self.facts.note_connect();
+        }
         let (from, to) = (found.authority.start, found.authority.end);
         self.authority = Span::new(target_start + from, target_start + to);
         self.path_start = (target_start + found.path_start) as u16;

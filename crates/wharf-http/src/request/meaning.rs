@@ -10,25 +10,31 @@ use crate::span::{FieldSpan, Span};
 use std::ops::Range;
 
 // What was seen, one bit each.
-const CODING: u8 = 1;
-const LAST_CODING_CHUNKED: u8 = 1 << 1;
-const OTHER_CODING: u8 = 1 << 2;
-const CLOSE: u8 = 1 << 3;
-const KEEP_ALIVE: u8 = 1 << 4;
-const CONNECTION_UPGRADE: u8 = 1 << 5;
-const UPGRADE: u8 = 1 << 6;
-const CONTINUE: u8 = 1 << 7;
+const CODING: u16 = 1;
+const LAST_CODING_CHUNKED: u16 = 1 << 1;
+const OTHER_CODING: u16 = 1 << 2;
+const CLOSE: u16 = 1 << 3;
+const KEEP_ALIVE: u16 = 1 << 4;
+const CONNECTION_UPGRADE: u16 = 1 << 5;
+const UPGRADE: u16 = 1 << 6;
+const CONTINUE: u16 = 1 << 7;
+const CONNECT: u16 = 1 << 8;
 
 /// The known fields' sum so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Facts {
-    seen: u8,
+    seen: u16,
     pub(super) version: Version,
     pub(super) host: Option<Span>,
     pub(super) framing: Framing,
 }
 
 impl Facts {
+    /// The method is CONNECT.
+    pub(super) fn note_connect(&mut self) {
+        self.seen |= CONNECT;
+    }
+
     /// Takes a field into account if it is a known one.
     pub(super) fn note(&mut self, bytes: &[u8], field: FieldSpan) -> Result<(), Refusal> {
         let value = field.value.of(bytes);
@@ -81,8 +87,8 @@ impl Facts {
     /// RFC 9110 section 8.6 would let a list of equal numbers count as one. Equal or not, a
     /// request that says its length twice has been tampered with or comes from a broken sender.
     fn note_length(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        if self.seen & CODING != 0 {
-            return Err(Refusal::LengthWithCoding);
+        if self.seen & (CODING | CONNECT) != 0 {
+            return Err(self.framed_already());
         }
         if self.framing != Framing::None {
             return Err(Refusal::RepeatedLength);
@@ -96,8 +102,8 @@ impl Facts {
         if self.version == Version::Http10 {
             return Err(Refusal::CodingInHttp10);
         }
-        if matches!(self.framing, Framing::Length(_)) {
-            return Err(Refusal::LengthWithCoding);
+        if self.seen & CONNECT != 0 || matches!(self.framing, Framing::Length(_)) {
+            return Err(self.framed_already());
         }
         self.seen |= CODING;
         let mut empty = true;
@@ -122,6 +128,13 @@ impl Facts {
             }
         }
         if empty { Err(Refusal::BadCoding) } else { Ok(()) }
+    }
+
+    /// RFC 9110 section 9.3.6: CONNECT has no content. What follows it is the tunnel's to one reader
+    /// and a body to another.
+    #[cold]
+    fn framed_already(&self) -> Refusal {
+        if self.seen & CONNECT != 0 { Refusal::FramedConnect } else { Refusal::LengthWithCoding }
     }
 
     /// RFC 9110 section 7.6.1.

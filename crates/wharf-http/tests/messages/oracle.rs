@@ -123,7 +123,7 @@ fn read_head(bytes: &[u8], limits: &HeadLimits) -> Read<(usize, Head)> {
             return Err(Refusal::TooManyFields.into());
         }
         fields.push(field);
-        judge_last(&fields, version)?;
+        judge_last(&fields, &method, version)?;
     }
     let values = |name| values(&fields, name);
     let host = values("host").pop();
@@ -258,7 +258,7 @@ fn split_target(method: &[u8], target: &[u8]) -> Result<Target, Refusal> {
 }
 
 /// What is wrong with a field in the light of those before it.
-fn judge_last(fields: &[Field], version: Version) -> Result<(), Refusal> {
+fn judge_last(fields: &[Field], method: &[u8], version: Version) -> Result<(), Refusal> {
     let (name, value) = fields.last().expect("a field");
     let seen = |name: &str| values(fields, name).len();
     match String::from_utf8_lossy(name).to_lowercase().as_str() {
@@ -268,10 +268,12 @@ fn judge_last(fields: &[Field], version: Version) -> Result<(), Refusal> {
             Ok(text) if is_authority(text) => Ok(()),
             _ => Err(Refusal::BadHost),
         },
+        "content-length" if method == b"CONNECT" => Err(Refusal::FramedConnect),
         "content-length" if seen("transfer-encoding") > 0 => Err(Refusal::LengthWithCoding),
         "content-length" if seen("content-length") > 1 => Err(Refusal::RepeatedLength),
         "content-length" => number(value).map(drop).ok_or(Refusal::BadLength),
         "transfer-encoding" if version == Version::Http10 => Err(Refusal::CodingInHttp10),
+        "transfer-encoding" if method == b"CONNECT" => Err(Refusal::FramedConnect),
         "transfer-encoding" if seen("content-length") > 0 => Err(Refusal::LengthWithCoding),
         "transfer-encoding" => judge_coding(fields, value),
         "connection" if !list(value).iter().all(|option| is_token(option)) => {
