@@ -86,7 +86,7 @@ pub fn evaluate_conditions<'a>(
     }
     let is_get = method == b"GET";
     let reads = is_get || method == b"HEAD";
-    let is_newer_than = |date: Once| Some(last_modified? > http_date_seconds(date.alone()?)?);
+    let is_newer_than = |date: Once| Some(last_modified? > http_date_seconds(date.alone()?, now)?);
 
     // Steps 1 and 2: If-Unmodified-Since counts only without If-Match.
     let fails = if matched.there {
@@ -127,7 +127,7 @@ fn same_state(
     if let Some(tag) = EntityTag::parse(value) {
         return current.is_some_and(|current| current.matches_strongly(&tag));
     }
-    let (Some(date), Some(last_modified)) = (http_date_seconds(value), last_modified) else {
+    let (Some(date), Some(last_modified)) = (http_date_seconds(value, now), last_modified) else {
         return false;
     };
     // A second that has not passed yet may still bring another state of the same date (section
@@ -136,18 +136,37 @@ fn same_state(
 }
 
 /// Reads an HTTP date, in any of the three forms of RFC 9110 section 5.6.7, as seconds since the
-/// start of 1970. None: it is none, or before that.
+/// start of 1970. None: it is none, or before that. `now`, in the same seconds, tells which century
+/// a year of two digits belongs to.
 ///
 /// ```
 /// use wharf_http::http_date_seconds;
 ///
-/// assert_eq!(http_date_seconds(b"Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
-/// assert_eq!(http_date_seconds(b"yesterday"), None);
+/// let now = 1_800_000_000;
+/// assert_eq!(http_date_seconds(b"Sun, 06 Nov 1994 08:49:37 GMT", now), Some(784_111_777));
+/// assert_eq!(http_date_seconds(b"Sunday, 06-Nov-94 08:49:37 GMT", now), Some(784_111_777));
+/// assert_eq!(http_date_seconds(b"yesterday", now), None);
 /// ```
 #[must_use]
-pub fn http_date_seconds(value: &[u8]) -> Option<u64> {
-    let date = httpdate::parse_http_date(std::str::from_utf8(value).ok()?).ok()?;
-    date.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
+pub fn http_date_seconds(value: &[u8], now: u64) -> Option<u64> {
+    let text = std::str::from_utf8(value).ok()?;
+    let seconds = |text: &str| {
+        let date = httpdate::parse_http_date(text).ok()?;
+        date.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
+    };
+    let Some((day_name, rest)) = text.split_once("day, ") else { return seconds(text) };
+    // `Sunday, 06-Nov-94 08:49:37 GMT`: a time that would lie more than 50 years ahead is past.
+    const DAYS: [&str; 7] = ["Mon", "Tues", "Wednes", "Thurs", "Fri", "Satur", "Sun"];
+    const YEAR_SECONDS: u64 = 31_556_952;
+    let day_name = DAYS.iter().find(|name| **name == day_name)?.get(..3)?;
+    let (day, rest) = rest.split_once('-')?;
+    let (month, rest) = rest.split_once('-')?;
+    let (year, time) = rest.split_at_checked(2)?;
+    let in_century =
+        |century: u64| seconds(&format!("{day_name}, {day} {month} {century}{year}{time}"));
+    let century = (1970 + now / YEAR_SECONDS) / 100;
+    let latest = now.saturating_add(50 * YEAR_SECONDS);
+    [century + 1, century, century - 1].into_iter().filter_map(in_century).find(|&at| at <= latest)
 }
 
 /// A list of tags, over however many lines it goes.
@@ -216,7 +235,7 @@ mod tests {
             entity_tag: EntityTag::parse(tag.as_bytes()),
             last_modified: Some(THEN_SECONDS),
         };
-        evaluate_at(method, Some(&current), lines, u64::MAX)
+        evaluate_at(method, Some(&current), lines, 1_800_000_000)
     }
 
     fn evaluate_at(
@@ -320,6 +339,34 @@ mod tests {
                 assert_eq!(evaluate(method, "\"a\"", &lines), unmodified, "{lines}");
             }
         }
+    }
+
+    #[test]
+    fn a_year_of_two_digits_is_at_most_fifty_years_ahead() {
+        let seconds = |text: &str| http_date_seconds(text.as_bytes(), 1_800_000_000); // 2027
+        let of = |text: &str| Some(seconds(text).expect("a date"));
+        let alike = [
+            ("Friday, 15-Jan-27 08:00:00 GMT", "Fri, 15 Jan 2027 08:00:00 GMT"),
+            ("Tuesday, 14-Jan-76 08:00:00 GMT", "Tue, 14 Jan 2076 08:00:00 GMT"),
+            ("Sunday, 16-Jan-77 08:00:00 GMT", "Sun, 16 Jan 1977 08:00:00 GMT"),
+            ("Friday, 31-Dec-99 23:59:59 GMT", "Fri, 31 Dec 1999 23:59:59 GMT"),
+            ("Saturday, 01-Jan-00 00:00:00 GMT", "Sat, 01 Jan 2000 00:00:00 GMT"),
+        ];
+        for (short, long) in alike {
+            assert_eq!(seconds(short), of(long), "{short}");
+        }
+        // At the turn of a century the next one is near.
+        let at_its_end = 4_102_444_799; // 2099
+        let next = http_date_seconds(b"Thursday, 02-Jan-10 00:00:00 GMT", at_its_end);
+        assert_eq!(next, of("Thu, 02 Jan 2110 00:00:00 GMT"));
+        for wrong in ["Sonday, 06-Nov-94 08:49:37 GMT", "Sunday, 06-Nov-1994 08:49:37 GMT", "day, "]
+        {
+            assert_eq!(seconds(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn repeated_and_missing_dates_make_no_condition() {
         let twice = format!("if-modified-since: {THEN}\nif-modified-since: {THEN}");
         assert_eq!(evaluate("GET", "\"a\"", &twice), "whole");
         let twice = format!("if-unmodified-since: {BEFORE}\nif-unmodified-since: {BEFORE}");

@@ -180,6 +180,7 @@ mod tests {
             (&["text/html;q=0.9", "application/json"], Some("application/json")),
             (&["text/html;q=0, */*"], Some("application/json")),
             (&["application/*;q=0.2, text/*;Q=0.1"], Some("application/json")),
+            (&["text/html;q=0.1;level=1, application/json;q=0.2"], Some("application/json")),
             (&["image/png"], None),
             (&["text/html;q=0"], None),
             (&["*/*;q=0"], None),

@@ -61,10 +61,11 @@ impl Response {
     }
 
     /// Says when what the answer shows was last changed, to the second (RFC 9110 section 8.8.2),
-    /// and makes it [conditional](Response::conditional). Times before 1970 are left out.
+    /// and makes it [conditional](Response::conditional). Times before 1970 are left out, and one in
+    /// the future is said to be now (section 8.8.2.1).
     pub fn last_modified(self, at: SystemTime) -> Response {
         match at.duration_since(UNIX_EPOCH) {
-            Ok(since) => self.dated(since.as_secs()).conditional(),
+            Ok(since) => self.dated(since.as_secs().min(now())).conditional(),
             Err(_) => self,
         }
     }
@@ -109,20 +110,29 @@ fn select(response: Response, request: &Request) -> Response {
     let value = |name: &HeaderName| {
         response.headers().find(|(known, _)| *known == name).map(|(_, value)| value.as_bytes())
     };
+    let now = now();
     let validators = wharf_http::Validators {
         entity_tag: value(&header::ETAG).and_then(EntityTag::parse),
-        last_modified: value(&header::LAST_MODIFIED).and_then(http_date_seconds),
+        last_modified: value(&header::LAST_MODIFIED).and_then(|date| http_date_seconds(date, now)),
     };
-    match conditions(request, Some(&validators)) {
+    match conditions(request, Some(&validators), now) {
         Condition::NotModified => not_modified(response),
         Condition::Failed => failed(response),
         Condition::Proceed { range } => part(response, range),
     }
 }
 
+/// In seconds since the start of 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// The request's conditions, evaluated against the present state.
-fn conditions<'r>(request: &'r Request, current: Option<&wharf_http::Validators>) -> Condition<'r> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+fn conditions<'r>(
+    request: &'r Request,
+    current: Option<&wharf_http::Validators>,
+    now: u64,
+) -> Condition<'r> {
     let fields = request.headers().map(|(name, value)| (name.as_bytes(), value));
     evaluate_conditions(request.method().as_str().as_bytes(), fields, current, now)
 }
@@ -391,7 +401,7 @@ impl Request {
                 .and_then(|quoted| EntityTag::parse(quoted.as_bytes())),
             last_modified: current.last_modified,
         });
-        match conditions(self, current.as_ref()) {
+        match conditions(self, current.as_ref(), now()) {
             Condition::Failed => Err(Error::request(
                 StatusCode::PRECONDITION_FAILED,
                 "it has changed: the request's condition does not hold",

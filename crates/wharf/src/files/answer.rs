@@ -157,8 +157,7 @@ pub(super) fn pass(file: File, state: &FileState, content_type: HeaderValue) -> 
     let response = Response::new(StatusCode::OK)
         .header(header::CONTENT_TYPE, content_type)
         .header(header::ETAG, entity_tag(state, now))
-        // RFC 9110 section 8.8.2.1: a date in the future is replaced by the present one.
-        .last_modified(state.modified.min(now))
+        .last_modified(state.modified)
         .conditional();
     if state.length == 0 {
         return response.body(Bytes::new());

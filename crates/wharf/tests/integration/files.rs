@@ -234,18 +234,21 @@ fn a_fresh_file_has_a_weak_tag(backend: Backend) {
     assert!(tag.starts_with("W/\""), "{tag}");
     let date = answer.header("last-modified").expect("it has one").to_owned();
     assert_eq!(ask(&mut client, "/", &format!("if-none-match: {tag}\r\n")).status, 304);
-    // RFC 9110 section 8.8.2.1: not later than now; so it cannot be a date of the next hour, which
-    // would still be unmodified then.
-    let mut now = wharf_http::Date::at(0);
-    now.update(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs());
-    let seconds = |text: &[u8]| wharf_http::http_date_seconds(text).expect("a date");
-    assert!(seconds(date.as_bytes()) <= seconds(now.as_bytes()), "{date}");
+    assert_not_later_than_now(&date);
     for validator in [&tag, &date] {
         let fields = format!("range: bytes=0-3\r\nif-range: {validator}\r\n");
         assert_eq!(ask(&mut client, "/", &fields).status, 200, "no range by {validator}");
     }
     assert_eq!(ask(&mut client, "/", &format!("if-match: {tag}\r\n")).status, 412);
     assert_eq!(ask(&mut client, "/", "range: bytes=0-3\r\n").text(), "0123");
+}
+
+/// RFC 9110 section 8.8.2.1: so it cannot be a date of the next hour, which would still be
+/// unmodified then.
+fn assert_not_later_than_now(date: &str) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let seconds = wharf_http::http_date_seconds(date.as_bytes(), now).expect("a date");
+    assert!(seconds <= now, "{date}");
 }
 
 fn head_and_keep_alive(backend: Backend) {
@@ -275,6 +278,9 @@ fn answers_in_memory_are_conditional_too(backend: Backend) {
     let router = Router::new()
         .get("/tagged", |_| Response::json("[1,2,3]").etag("v7").header("vary", "accept"))
         .get("/dated", |_| Response::text("text").last_modified(long_ago()))
+        .get("/future", |_| {
+            Response::text("text").last_modified(SystemTime::now() + Duration::from_secs(3_600))
+        })
         .get("/weak", |_| Response::text("text").header("etag", "W/\"w\"").conditional())
         .get("/plain", |_| Response::text("text").header("etag", "\"v7\""))
         .get("/whole", |_| Response::text("text").etag("v7").header("accept-ranges", "none"))
@@ -288,6 +294,8 @@ fn answers_in_memory_are_conditional_too(backend: Backend) {
     assert_eq!((answer.status, answer.header("vary")), (304, Some("accept")));
     assert_eq!(ask(&mut client, "/tagged", "range: bytes=1-3\r\n").text(), "1,2");
     assert_eq!(ask(&mut client, "/tagged", "range: bytes=1-3\r\nif-range: \"v7\"\r\n").status, 206);
+    let date = client.get("/future").header("last-modified").expect("it has one").to_owned();
+    assert_not_later_than_now(&date);
     let dated = format!("if-modified-since: {LONG_AGO}\r\n");
     assert_eq!(ask(&mut client, "/dated", &dated).status, 304);
     assert_eq!(ask(&mut client, "/weak", "if-none-match: \"w\"\r\n").status, 304);
