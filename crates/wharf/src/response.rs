@@ -487,7 +487,8 @@ impl Response {
     /// Adds trailer fields, made when a body [that is read](Response::body_reader) or
     /// [iterated](Response::body_iter) has come to its end, on the same worker: a checksum, say.
     /// They are sent if the body is chunked, as it is to HTTP/1.1 unless its length was announced
-    /// (RFC 9110 section 6.5).
+    /// (RFC 9110 section 6.5). Which fields may be trailers their definitions say; those that frame
+    /// a message are left out.
     pub fn trailers<T>(mut self, make: impl FnOnce() -> T + Send + 'static) -> Response
     where
         T: IntoIterator<Item = (HeaderName, HeaderValue)>,

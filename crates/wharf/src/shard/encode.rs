@@ -126,7 +126,7 @@ pub(super) fn write_field(block: &mut Vec<u8>, name: &HeaderName, value: &Header
 }
 
 /// Fields that are Wharf's to write.
-fn frames_the_message(name: &HeaderName) -> bool {
+pub(super) fn frames_the_message(name: &HeaderName) -> bool {
     *name == header::CONTENT_LENGTH
         || *name == header::TRANSFER_ENCODING
         || *name == header::CONNECTION

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use wharf_http::{CHUNK_END, LAST_CHUNK, LAST_CHUNK_BEFORE_TRAILERS, encode_chunk_head};
 use wharf_port::{FileRange, Gather};
 
-use super::encode::{COPIED_BODY_BYTES, write_field};
+use super::encode::{COPIED_BODY_BYTES, frames_the_message, write_field};
 use crate::request::Piece;
 use crate::response::Part;
 use crate::stream::{Outlet, Produce, Pull, Trailers};
@@ -211,7 +211,9 @@ impl Outflow {
             end.extend_from_slice(LAST_CHUNK);
         } else {
             end.extend_from_slice(LAST_CHUNK_BEFORE_TRAILERS);
-            trailers.iter().for_each(|(name, value)| write_field(&mut end, name, value));
+            // RFC 9110 section 6.5.1: behind the body nothing can say any more where it ends.
+            let sent = trailers.iter().filter(|(name, _)| !frames_the_message(name));
+            sent.for_each(|(name, value)| write_field(&mut end, name, value));
             end.extend_from_slice(CHUNK_END);
         }
         append(output, Bytes::from(end));

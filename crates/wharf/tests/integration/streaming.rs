@@ -105,7 +105,9 @@ fn trailers_follow(backend: Backend) {
     let router = Router::new()
         .get("/read", move |_| {
             let name = name.clone();
-            let make = move || [(name, HeaderValue::from_static("7"))];
+            // A length behind the body is left out.
+            let length = (wharf::header::CONTENT_LENGTH, HeaderValue::from_static("1"));
+            let make = move || [(name, HeaderValue::from_static("7")), length];
             ok().body_reader(&b"abc"[..]).trailers(make)
         })
         .get("/write", move |_| {
