@@ -109,9 +109,10 @@ pub(super) fn many_measured(rng: &mut Rng) -> Vec<u8> {
     (0..rng.usize(5..60)).flat_map(|_| request(rng).into_bytes()).collect()
 }
 
-/// The workers' requests, each with the time at which its handler has ended.
+/// The workers' requests, each with the time at which its handler has ended, and when to look at
+/// them next.
 #[derive(Default)]
-pub(super) struct Workers(Vec<(Time, Box<Request>)>);
+pub(super) struct Workers(Vec<(Time, Box<Request>)>, Option<Time>);
 
 impl Workers {
     /// Takes up work and hands in what is done, or not.
@@ -128,8 +129,11 @@ impl Workers {
             self.0.extend(begun);
         }
         while rng.u8(0..4) > 0 && self.hand_in(rng, &shared, now) {}
-        if let Some(next) = self.0.iter().map(|&(end, _)| end).min() {
+        if let Some(next) = self.0.iter().map(|&(end, _)| end).min()
+            && self.1.is_none_or(|look| look <= now)
+        {
             let soon = now + Duration::from_micros(rng.u64(1..3000));
+            self.1 = Some(next.max(soon));
             simulation.network.wake_at(next.max(soon));
         }
     }
