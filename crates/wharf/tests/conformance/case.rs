@@ -162,7 +162,8 @@ impl Expected {
     }
 }
 
-fn unescape(text: &str) -> Vec<u8> {
+/// The bytes that a line stands for.
+pub(crate) fn unescape(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text;
     while let Some((plain, escaped)) = rest.split_once('\\') {
