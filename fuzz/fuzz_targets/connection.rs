@@ -38,6 +38,21 @@ fn settled(mut answers: Vec<u8>) -> Vec<u8> {
     answers
 }
 
+/// Whether a client may wait for an interim answer.
+fn expects(bytes: &[u8]) -> bool {
+    let expectation = b"100-continue";
+    bytes.windows(expectation.len()).any(|part| part.eq_ignore_ascii_case(expectation))
+}
+
+/// Whether answers are the beginning of others, but for a last one that closes: a final answer in
+/// place of an interim one, which nobody waits for if the body has come already.
+fn ends_early(cut: &[u8], whole: &[u8]) -> bool {
+    let start = b"HTTP/1.1 ";
+    let Some(last) = cut.windows(start.len()).rposition(|part| part == start) else { return false };
+    let says_so = String::from_utf8_lossy(&cut[last..]).contains("\r\nconnection: close\r\n");
+    says_so && whole.starts_with(&cut[..last])
+}
+
 /// The first request as a parser sees it that nobody here wrote. None: as no request.
 fn first_request(bytes: &[u8]) -> Option<(String, String)> {
     let mut fields = [httparse::EMPTY_HEADER; 512];
@@ -70,7 +85,8 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     }
     let cut = settled(APP.with(|app| app.send_pieces(pieces)));
     let text = String::from_utf8_lossy;
-    assert!(cut == whole, "whole:\n{}\ncut:\n{}", text(&whole), text(&cut));
+    let is_alike = cut == whole || (expects(bytes) && ends_early(&cut, &whole));
+    assert!(is_alike, "whole:\n{}\ncut:\n{}", text(&whole), text(&cut));
 
     if whole.starts_with(b"HTTP/1.1 200 ") && !has_a_version_of_its_own(bytes) {
         let (method, target) = first_request(bytes).expect("what is served is a request");

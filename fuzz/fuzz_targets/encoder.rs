@@ -1,5 +1,8 @@
 //! Answers of a hostile program: whatever a handler puts into its answer, a client reads one answer,
 //! with fields that are the handler's or Wharf's, and what stands behind it is the next one.
+//!
+//! Bytes of 0x1e cut the input: the status, by `+` before it a body that flows; names and values of
+//! fields, which a 0x1f keeps apart; and last the body.
 #![no_main]
 
 use std::cell::RefCell;
@@ -83,7 +86,22 @@ fn read<'a>(bytes: &'a [u8], given: &[(Vec<u8>, Vec<u8>)], body: &[u8]) -> (&'a 
     (rest, closes)
 }
 
-libfuzzer_sys::fuzz_target!(|input: Answer| {
+fn answer_of(input: &[u8]) -> Answer {
+    let mut parts: Vec<&[u8]> = input.split(|&byte| byte == 0x1e).collect();
+    let body = parts.pop().unwrap_or_default().to_vec();
+    let mut parts = parts.into_iter();
+    let status = std::str::from_utf8(parts.next().unwrap_or_default()).unwrap_or_default();
+    let flows = status.starts_with('+');
+    let status = status.trim_start_matches('+').parse().unwrap_or(200);
+    let fields = parts.map(|part| {
+        let mut sides = part.splitn(2, |&byte| byte == 0x1f).map(<[u8]>::to_vec);
+        (sides.next().unwrap_or_default(), sides.next().unwrap_or_default())
+    });
+    (status, fields.collect(), body, flows)
+}
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let input = answer_of(input);
     let (_, given, body, _) = &input;
     *ANSWER.lock().unwrap() = Some(input.clone());
     let requests = "GET / HTTP/1.1\r\nhost: a\r\n\r\nGET /end HTTP/1.1\r\nhost: a\r\n\r\n";

@@ -1,4 +1,6 @@
 //! A form with files: its parts are the same however it was cut, and data never has a boundary.
+//!
+//! The first byte says how it is cut at random, the others are the form.
 #![no_main]
 
 use wharf_http::{MultipartRefusal, MultipartSplitter, MultipartStep, PartHead};
@@ -35,8 +37,9 @@ fn split(body: &[u8], mut cut: impl FnMut() -> usize) -> Transcript {
     }
 }
 
-libfuzzer_sys::fuzz_target!(|input: (u64, &[u8])| {
-    let (mut seed, body) = input;
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let Some((&first, body)) = input.split_first() else { return };
+    let mut seed = u64::from(first);
     let whole = split(body, || body.len());
     let bytewise = split(body, || 1);
     let at_random = split(body, || {
