@@ -32,7 +32,7 @@ fn asked(value: &str, length: u128) -> Option<Vec<(u128, u128)>> {
             (first, last) => {
                 let (first, last) = (number(first)?, number(last)?);
                 // Beyond all lengths it does not matter which is greater.
-                (first <= last || first >= u128::from(u64::MAX))
+                (first <= last || last >= u128::from(u64::MAX))
                     .then_some((first, length.min(last + 1)))
             }
         })
