@@ -256,8 +256,9 @@ impl Shard {
         match self.cx.shared.admission.admit(incoming.peer().ip()) {
             Ok(()) => self.begin(incoming),
             Err(Denied::PeerFull) => {
-                tracing::debug!("{} has too many connections", incoming.peer());
-                self.cx.count_closed(CloseReason::PeerLimit);
+                let (peer, reason) = (incoming.peer(), CloseReason::PeerLimit);
+                tracing::debug!("the connection from {peer} ends: {reason}");
+                self.cx.count_closed(reason);
             }
             Err(Denied::Full) => {
                 self.waiting.push_back(incoming);
@@ -273,9 +274,10 @@ impl Shard {
         let socket = match self.cx.port.adopt(incoming) {
             Ok(socket) => socket,
             Err(error) => {
-                tracing::debug!("the connection from {peer} was lost: {error}");
+                let reason = CloseReason::PeerReset;
+                tracing::debug!("the connection from {peer} ends: {reason}: {error}");
                 self.cx.shared.admission.release(peer.ip());
-                return self.cx.count_closed(CloseReason::PeerReset);
+                return self.cx.count_closed(reason);
             }
         };
         let cx = &mut self.cx;
