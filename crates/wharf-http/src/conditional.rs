@@ -162,11 +162,16 @@ pub fn http_date_seconds(value: &[u8], now: u64) -> Option<u64> {
     let (day, rest) = rest.split_once('-')?;
     let (month, rest) = rest.split_once('-')?;
     let (year, time) = rest.split_at_checked(2)?;
-    let in_century =
-        |century: u64| seconds(&format!("{day_name}, {day} {month} {century}{year}{time}"));
-    let century = (1970 + now / YEAR_SECONDS) / 100;
-    let latest = now.saturating_add(50 * YEAR_SECONDS);
-    [century + 1, century, century - 1].into_iter().filter_map(in_century).find(|&at| at <= latest)
+    let digits: u64 = year.parse().ok()?;
+    let in_year = |year: u64| seconds(&format!("{day_name}, {day} {month} {year}{time}"));
+    let (latest, latest_year) =
+        (now.saturating_add(50 * YEAR_SECONDS), 1970 + now / YEAR_SECONDS + 50);
+    let year = latest_year - (latest_year % 100 + 100 - digits) % 100;
+    match in_year(year) {
+        Some(at) if at <= latest => Some(at),
+        _ if year == latest_year => in_year(year - 100),
+        _ => None,
+    }
 }
 
 /// A list of tags, over however many lines it goes.
@@ -359,6 +364,8 @@ mod tests {
         let at_its_end = 4_102_444_799; // 2099
         let next = http_date_seconds(b"Thursday, 02-Jan-10 00:00:00 GMT", at_its_end);
         assert_eq!(next, of("Thu, 02 Jan 2110 00:00:00 GMT"));
+        // The day of the week does not choose the century.
+        assert_eq!(seconds("Friday, 06-Nov-70 08:49:37 GMT"), None);
         for wrong in ["Sonday, 06-Nov-94 08:49:37 GMT", "Sunday, 06-Nov-1994 08:49:37 GMT", "day, "]
         {
             assert_eq!(seconds(wrong), None, "{wrong}");
