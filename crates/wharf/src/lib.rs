@@ -181,6 +181,8 @@
 //! - `test`: `wharf::test`, to try routers without sockets, or on a real server.
 //! - `signals` (default): [`Server::serve`] listens for Ctrl-C and SIGTERM.
 #![forbid(unsafe_code)]
+// On docs.rs, items say which feature they need.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
@@ -279,7 +281,7 @@ pub use monitor::Monitor;
 pub use multipart::{Multipart, MultipartLimits, Part};
 pub use problem::{Problem, ToProblem};
 pub use redirect::Redirect;
-pub use request::{AsHeaderName, FromParam, Request};
+pub use request::{AsHeaderName, FromParam, Parsed, Request};
 pub use response::{InvalidHeader, Response};
 pub use router::{Route, RouteInfo, Router, any, delete, get, method, patch, post, put, with};
 pub use selection::{Ranges, Validators};

@@ -601,7 +601,28 @@ impl AsHeaderName for &HeaderName {
     }
 }
 
-/// What a path parameter can be read as by [`Request::param`].
+/// What a path parameter can be read as by [`Request::param`]: texts, numbers, `bool`, `char` and
+/// addresses; with [`Parsed`] whatever has a [`FromStr`](std::str::FromStr); and types of your own.
+///
+/// ```
+/// use wharf::{Error, FromParam, Request};
+///
+/// /// Such as `A-17`.
+/// struct Berth(u32);
+///
+/// impl FromParam<'_> for Berth {
+///     const EXPECTED: &'static str = "a berth such as A-17";
+///
+///     fn from_param(value: &str) -> Option<Berth> {
+///         value.strip_prefix("A-")?.parse().ok().map(Berth)
+///     }
+/// }
+///
+/// fn show(request: &Request) -> Result<String, Error> {
+///     let Berth(number) = request.param("berth")?; // or 400: "… is not a berth such as A-17"
+///     Ok(format!("berth {number}\n"))
+/// }
+/// ```
 pub trait FromParam<'r>: Sized {
     /// What is expected, for the message to the client: "a whole number", say.
     const EXPECTED: &'static str;
@@ -634,6 +655,29 @@ from_param!("a number": f32, f64);
 from_param!("true or false": bool);
 from_param!("a single character": char);
 from_param!("an IP address": std::net::IpAddr, std::net::Ipv4Addr, std::net::Ipv6Addr);
+
+/// A path parameter of a type that others have made: whatever it is [parsed](std::str::FromStr) from,
+/// a date or a UUID, say.
+///
+/// ```
+/// use std::net::SocketAddr;
+/// use wharf::{Error, Parsed, Request};
+///
+/// fn ping(request: &Request) -> Result<String, Error> {
+///     let Parsed(address): Parsed<SocketAddr> = request.param("address")?;
+///     Ok(format!("port {}\n", address.port()))
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parsed<T>(pub T);
+
+impl<T: std::str::FromStr> FromParam<'_> for Parsed<T> {
+    const EXPECTED: &'static str = "of the form that is expected there";
+
+    fn from_param(value: &str) -> Option<Self> {
+        value.parse().ok().map(Parsed)
+    }
+}
 
 /// A request with this head and no body, for tests.
 #[cfg(test)]

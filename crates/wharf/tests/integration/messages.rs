@@ -1,6 +1,6 @@
 //! Requests and answers: routing, bodies, framing.
 
-use wharf::{Backend, Error, Request, Response, Router, StatusCode, get, post};
+use wharf::{Backend, Error, Parsed, Request, Response, Router, StatusCode, get, post};
 
 use crate::support::{Client, on_every_backend, serve};
 
@@ -111,11 +111,26 @@ fn paths_and_methods_are_told_apart(backend: Backend) {
     assert_eq!((answer.status, answer.text()), (404, "nothing at /b/c"));
 }
 
+/// A type that knows nothing of Wharf.
+struct Day(u32);
+
+impl std::str::FromStr for Day {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Day, ()> {
+        text.strip_prefix("day ").and_then(|day| day.parse().ok()).map(Day).ok_or(())
+    }
+}
+
 fn parameters_are_decoded_and_typed(backend: Backend) {
     let router = Router::new()
         .get("/u/{id}/{name}", |request| -> Result<String, Error> {
             let (id, name): (u8, &str) = (request.param("id")?, request.param("name")?);
             Ok(format!("{id} {name}"))
+        })
+        .get("/at/{day}", |request| -> Result<String, Error> {
+            let Parsed(day): Parsed<Day> = request.param("day")?;
+            Ok(format!("day {}", day.0))
         })
         .get("/wrong/{a}", |request| request.param::<String>("b"))
         .get("/failed", |_| -> Result<(), Error> { Err(Error::internal("the disk is full")) });
@@ -126,6 +141,8 @@ fn parameters_are_decoded_and_typed(backend: Backend) {
     assert_eq!(answer.status, 400);
     assert!(answer.text().contains("the path parameter \\\"id\\\" is not a whole number in range"));
     assert_eq!(client.get("/u/7/%FF").status, 400, "not UTF-8");
+    assert_eq!(client.get("/at/day%207").text(), "day 7");
+    assert_eq!(client.get("/at/7").status, 400);
     for path in ["/wrong/x", "/failed"] {
         let answer = client.get(path);
         let problem = r#"{"title":"Internal Server Error","status":500}"#;
