@@ -31,11 +31,13 @@ pub struct Gather {
 
 impl Gather {
     /// The block that is sent first, to be written before submission.
+    #[inline]
     pub fn block_mut(&mut self) -> &mut Vec<u8> {
         &mut self.block
     }
 
     /// Bytes written to the block so far.
+    #[inline]
     pub fn block_len(&self) -> usize {
         self.block.len()
     }
@@ -49,11 +51,13 @@ impl Gather {
     }
 
     /// Whether any part follows the block.
+    #[inline]
     pub fn has_parts(&self) -> bool {
         !self.parts.is_empty()
     }
 
     /// Bytes not yet sent.
+    #[inline]
     pub fn remaining(&self) -> usize {
         self.block.len() + self.parts_len - self.sent
     }
@@ -63,12 +67,14 @@ impl Gather {
     ///
     /// # Panics
     /// If more is said to be sent than there was.
+    #[inline]
     pub fn advance(&mut self, count: usize) {
         assert!(count <= self.remaining(), "sent more than was submitted");
         self.sent += count;
     }
 
     /// Empties the gather for its next use, keeping the block's capacity.
+    #[inline]
     pub fn clear(&mut self) {
         self.block.clear();
         self.parts.clear();
@@ -77,6 +83,7 @@ impl Gather {
     }
 
     /// What remains, if it is one contiguous run.
+    #[inline]
     pub fn contiguous(&self) -> Option<&[u8]> {
         if self.parts.is_empty() {
             return Some(&self.block[self.sent..]);

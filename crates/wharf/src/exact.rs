@@ -50,7 +50,7 @@ impl Exact {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(&self, path: &[u8]) -> Option<usize> {
         let hash = hash(path);
         let mut at = hash as usize;

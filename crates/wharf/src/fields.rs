@@ -67,6 +67,17 @@ impl Fields {
         self.known
     }
 
+    /// The one that was written out beforehand, where there is no other.
+    #[inline]
+    pub(crate) fn into_known(self) -> Option<Known> {
+        debug_assert!(self.others.is_empty());
+        if !self.others.spilled() {
+            // Nothing is in it and nothing behind it; to find that out would take twenty steps.
+            std::mem::forget(self.others);
+        }
+        self.known
+    }
+
     /// All but the one that was written out beforehand.
     pub(crate) fn others(&self) -> &[(HeaderName, HeaderValue)] {
         &self.others

@@ -682,7 +682,9 @@ impl Response {
             && !self.is_conditional
             && !self.invalid;
         match self.body {
-            Body::Whole(body) if is_plain => Ok(Plain { content_type: self.fields.known(), body }),
+            Body::Whole(body) if is_plain => {
+                Ok(Plain { content_type: self.fields.into_known(), body })
+            }
             _ => Err(self),
         }
     }

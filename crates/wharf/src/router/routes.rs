@@ -299,7 +299,7 @@ impl Routes {
     }
 
     /// Looks a request up whose path may have a route without parameters. None: look on.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find_exact(&self, method: &Method, path: &[u8]) -> Option<usize> {
         if !self.hosts.is_empty() {
             return None;

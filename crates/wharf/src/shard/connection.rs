@@ -610,7 +610,7 @@ impl Connection {
     }
 
     /// Sees to it that the right receive is in flight.
-    #[inline]
+    #[inline(always)]
     fn arm_receive(&mut self, cx: &mut Context) {
         let has_no_body = self.status != Status::Body;
         if has_no_body && self.pending.is_empty() && self.is_receiving() {

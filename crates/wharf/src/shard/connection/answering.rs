@@ -316,6 +316,7 @@ impl Connection {
         }
     }
 
+    #[inline(always)]
     pub(super) fn send(&mut self, gather: Box<Gather>, cx: &mut Context) {
         self.sending = true;
         match self.status {

@@ -9,6 +9,7 @@ use crate::response::Plain;
 
 impl Connection {
     /// Serves what a connection received that waited for a request, with nothing under way.
+    #[inline(never)]
     pub(super) fn serve(&mut self, view: View, cx: &mut Context) {
         let mut request = cx.take_request();
         let parsed = request.head.parse(view.as_slice(), &cx.head_limits);
