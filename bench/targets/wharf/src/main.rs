@@ -31,6 +31,8 @@ fn main() -> Result<(), Error> {
     let mut limits = Limits {
         // The load comes from few addresses and stays: neither is a fault here.
         connections_per_peer: usize::MAX,
+        // As many as there is room for.
+        connections: usize::MAX,
         requests_per_connection: u32::MAX,
         idle_timeout: Duration::from_secs(600),
         ..Limits::default()
