@@ -42,10 +42,10 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     }
     // Its own tag is found wherever it stands in a list.
     let text = std::str::from_utf8(input).unwrap_or_default().splitn(4, '\n').nth(1);
-    if let (Some(tag), Some(text)) = (tag, text) {
+    if let (Some(_), Some(text)) = (tag, text) {
         let list = format!("\"x\", {text} , W/\"y\"");
         assert_eq!(evaluate(b"GET", &[(b"if-none-match", list.as_bytes())]).0, 304);
-        let matches = if tag.matches_strongly(&tag) { 200 } else { 412 };
+        let matches = if text.starts_with("W/") { 412 } else { 200 };
         assert_eq!(evaluate(b"PUT", &[(b"if-match", list.as_bytes())]).0, matches);
     }
     assert_eq!(evaluate(b"GET", &[(b"if-modified-since", date.as_bytes())]).0, 304);
