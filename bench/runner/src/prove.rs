@@ -121,6 +121,8 @@ impl Stage<'_> {
 /// Which of the system's interfaces the server opened, and what the system says to it.
 fn backend(stage: &Stage) -> Result<(), Failure> {
     let process = stage.start("wharf", &[])?;
+    // It listens before its shards run; one that answers has its backend.
+    exchange(&mut connect(process.address, 0)?, &get("/plaintext"))?;
     let links = fs::read_dir(format!("/proc/{}/fd", process.ids()[0]))?;
     let is_uring = links
         .filter_map(|link| fs::read_link(link.ok()?.path()).ok())
