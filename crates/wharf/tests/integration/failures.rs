@@ -1,4 +1,5 @@
-//! What handlers fail with: in the log with its request, and not in the answer.
+//! What fails, in the log: handlers with their requests, and not in the answer; connections with the
+//! reason for their end.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -7,7 +8,7 @@ use anyhow::Context;
 use tracing::subscriber::with_default;
 use wharf::hooks::RequestIds;
 use wharf::test::App;
-use wharf::{Error, IntoResponse, Request, Response, Router, StatusCode, get};
+use wharf::{CloseReason, Error, IntoResponse, Request, Response, Router, StatusCode, get};
 
 /// What is logged meanwhile, by this thread.
 #[derive(Clone, Default)]
@@ -23,9 +24,8 @@ impl Write for Log {
     }
 }
 
-/// The answer to a request, and the lines that were logged. Routes are inline, so that handlers run
-/// on this thread.
-fn ask(router: Router, path: &str) -> (wharf::test::Answer, Vec<String>) {
+/// What is logged while something is done by this thread.
+fn logged<T>(act: impl FnOnce() -> T) -> (T, String) {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -34,8 +34,15 @@ fn ask(router: Router, path: &str) -> (wharf::test::Answer, Vec<String>) {
         .without_time()
         .with_writer(move || writer.clone())
         .finish();
-    let answer = with_default(subscriber, || App::new(router).get(path).send());
+    let outcome = with_default(subscriber, act);
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    (outcome, text)
+}
+
+/// The answer to a request, and what was logged of problems. Routes are inline, so that handlers run
+/// on this thread.
+fn ask(router: Router, path: &str) -> (wharf::test::Answer, Vec<String>) {
+    let (answer, text) = logged(|| App::new(router).get(path).send());
     (answer, text.lines().filter(|line| line.contains("problem")).map(str::to_owned).collect())
 }
 
@@ -101,4 +108,20 @@ fn a_refusal_keeps_its_status_whatever_its_context() {
     assert!(!answer.text().contains("looking"), "the context is ours: {}", answer.text());
     let [line] = &lines[..] else { panic!("one line: {lines:?}") };
     assert!(line.contains("DEBUG") && line.contains("while looking for the order"), "{line}");
+}
+
+#[test]
+fn why_a_connection_ended_is_logged_in_the_words_that_are_counted() {
+    for (bytes, reason) in [
+        ("GET / HTTP/1.1\r\nhost: a\r\n\r\n", CloseReason::PeerClosed),
+        ("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", CloseReason::Answered),
+        ("GET / HTTP/1.1\r\n\r\n", CloseReason::Refused),
+        ("GET / HTTP/1.1\r\nhos", CloseReason::Truncated),
+    ] {
+        let router = Router::new().route("/", get(|_| "").inline());
+        let (_, text) = logged(|| App::new(router).send_bytes(bytes));
+        let lines: Vec<_> = text.lines().filter(|line| line.contains(" ends: ")).collect();
+        let [line] = lines[..] else { panic!("one line: {text}") };
+        assert!(line.contains("DEBUG") && line.ends_with(&format!(" ends: {reason}")), "{line}");
+    }
 }
