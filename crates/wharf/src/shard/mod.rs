@@ -171,9 +171,10 @@ impl Shard {
     #[cfg(test)]
     pub(crate) fn has_no_timers(&mut self) -> bool {
         let mut due = Vec::new();
-        self.wheel.expire(Time::FAR, &mut due);
-        let live = due.iter().any(|&key| self.connections.contains_key(key));
-        !live && self.wheel.next_expiry().is_none()
+        while self.wheel.next_expiry().is_some() {
+            self.wheel.expire(Time::FAR, &mut due);
+        }
+        !due.iter().any(|&key| self.connections.contains_key(key))
     }
 
     /// One turn. Returns what was drained, when all is.

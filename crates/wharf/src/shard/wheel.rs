@@ -13,6 +13,9 @@ use wharf_port::Time;
 const TICKS_IN_SHORTEST: u32 = 16;
 /// Enough that an entry, at most `TICKS_IN_SHORTEST` + 1 ticks ahead, never meets the current slot.
 const SLOTS: usize = 32;
+/// Visits between two looks at what has completed. Those of idle connections are some hundred
+/// nanoseconds each, as they are not in the cache, and thousands may fall into one tick.
+const VISITS_IN_A_TURN: usize = 64;
 /// Entries that a slot has room for from the start, so that a server of few connections is in its
 /// steady state at once and not only after the wheel's first turn.
 pub(super) const FEW: usize = 8;
@@ -52,17 +55,26 @@ impl<K> Wheel<K> {
         self.len += 1;
     }
 
-    /// Takes out the keys whose visit is due.
+    /// Takes out keys whose visit is due: all, unless they are so many that requests would wait for
+    /// the visits. Then [`next_expiry`](Wheel::next_expiry) lies in the past until all are out.
     pub(super) fn expire(&mut self, now: Time, due: &mut Vec<K>) {
         let current = self.tick_of(now);
         if current < self.next {
             return;
         }
+        let mut room = VISITS_IN_A_TURN;
         // After a long sleep one turn round the wheel sees every slot.
         for tick in self.next..=current.min(self.next + SLOTS as u64 - 1) {
-            due.append(&mut self.slots[tick as usize % SLOTS]);
+            let slot = &mut self.slots[tick as usize % SLOTS];
+            let taken = slot.len().min(room);
+            due.extend(slot.drain(slot.len() - taken..));
+            self.len -= taken;
+            room -= taken;
+            if !slot.is_empty() {
+                self.next = tick;
+                return;
+            }
         }
-        self.len -= due.len();
         self.next = current + 1;
     }
 
@@ -124,13 +136,39 @@ mod tests {
     }
 
     #[test]
+    fn many_visits_are_spread_over_turns() {
+        let mut wheel = Wheel::new(SHORTEST, at(0));
+        let all = 10 * VISITS_IN_A_TURN + 1;
+        (0..all).for_each(|key| wheel.insert(key, at(1_000 + key as u64 % 300), at(0)));
+        let now = at(1_500);
+        let mut seen = Vec::new();
+        for turn in 1.. {
+            let mut due = Vec::new();
+            wheel.expire(now, &mut due);
+            assert!(due.len() <= VISITS_IN_A_TURN);
+            seen.append(&mut due);
+            match wheel.next_expiry() {
+                Some(next) => assert!(next <= now && turn <= 10),
+                None => break,
+            }
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (0..all).collect::<Vec<_>>());
+        // What is set meanwhile is not visited late for it.
+        wheel.insert(0, at(2_000), now);
+        assert!(wheel.next_expiry().is_some_and(|time| time >= at(2_000) && time <= at(2_250)));
+    }
+
+    #[test]
     fn a_long_sleep_loses_nobody() {
         let mut wheel = Wheel::new(SHORTEST, at(0));
         for key in 0..100 {
             wheel.insert(key, at(key * 20), at(0));
         }
         let mut due = Vec::new();
-        wheel.expire(at(1_000_000), &mut due);
+        while wheel.next_expiry().is_some() {
+            wheel.expire(at(1_000_000), &mut due);
+        }
         due.sort_unstable();
         assert_eq!(due, (0..100).collect::<Vec<_>>());
         assert_eq!(wheel.next_expiry(), None);
