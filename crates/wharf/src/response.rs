@@ -679,6 +679,7 @@ impl Response {
         let is_plain = self.status == StatusCode::OK
             && self.wording == Wording::Handlers
             && self.fields.others().is_empty()
+            && self.problem.is_none()
             && !self.is_conditional
             && !self.invalid;
         match self.body {

@@ -96,7 +96,7 @@ impl Target {
         let answer = || match (self.handler)(request).into_plain() {
             Ok(plain) => Some(plain),
             Err(response) => {
-                *other = Some(response.selected(request).checked());
+                *other = Some(finished(response, request));
                 None
             }
         };
@@ -109,11 +109,17 @@ impl Target {
     /// A handler's panic is its own: the client gets a 500, nobody else notices.
     #[inline]
     fn run(&self, request: &Request, counts: &Counts) -> Response {
-        let answer =
-            || (self.handler)(request).selected(request).checked().with_cause_told(request);
+        let answer = || finished((self.handler)(request), request);
         catch_unwind(AssertUnwindSafe(answer))
             .unwrap_or_else(|panic| panicked(&self.name, panic, counts))
     }
+}
+
+/// What a handler's answer is once the request's conditions, what can be sent, and the log have had
+/// their say.
+#[inline]
+fn finished(response: Response, request: &Request) -> Response {
+    response.selected(request).checked().with_cause_told(request)
 }
 
 #[cold]

@@ -99,6 +99,17 @@ fn a_failure_is_logged_once_with_its_causes_and_its_request() {
     failed(Router::new().route("/", get(|_| "").inline()).before(before), "/");
 }
 
+/// On a connection that goes on, and a path without parameters: the way that most requests take.
+#[test]
+fn a_failure_is_logged_with_its_request_whichever_way_that_took() {
+    let router = Router::new().route("/rates", get(with_question_mark).inline());
+    let request = "GET /rates HTTP/1.1\r\nhost: a\r\n\r\n";
+    let (_, text) = logged(|| App::new(router).send_bytes(request.repeat(2)));
+    let failures: Vec<_> = text.lines().filter(|line| line.contains("a handler failed")).collect();
+    assert_eq!(failures.len(), 2, "{text}");
+    assert!(failures.iter().all(|line| line.contains("GET") && line.contains("/rates")), "{text}");
+}
+
 #[test]
 fn a_refusal_keeps_its_status_whatever_its_context() {
     let router = Router::new().route("/orders/{id}", get(refused_in_context).inline());
