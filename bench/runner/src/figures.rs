@@ -35,6 +35,8 @@ pub mod key {
     pub const CONNECTIONS: &str = "connections";
     /// 99 in 100 requests took at most as long while no connection was idle.
     pub const P99_NONE_IDLE_US: &str = "p99_none_idle_us";
+    /// The same while as many connections were idle at another process on the server's core.
+    pub const P99_IDLE_ELSEWHERE_US: &str = "p99_idle_elsewhere_us";
     /// System calls of the server for each request.
     pub const SYSTEM_CALLS: &str = "system_calls";
     /// User-space instructions of the server for each request.

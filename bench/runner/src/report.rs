@@ -323,6 +323,7 @@ fn columns(case: &Case) -> Vec<Column> {
         Load::IdleMany { .. } => {
             all.push(column("p99 µs", key::P99_US, Range(0, 1.0)));
             all.push(column("with none idle", key::P99_NONE_IDLE_US, Range(0, 1.0)));
+            all.push(column("idle at another", key::P99_IDLE_ELSEWHERE_US, Range(0, 1.0)));
             all.push(column("connections", key::CONNECTIONS, Plain(0, 1.0)));
             all.push(column("bytes/connection", key::BYTES_PER_CONNECTION, Plain(0, 1.0)));
             all.push(column("MiB with them", key::MEMORY_BYTES, Plain(1, 1_048_576.0)));

@@ -30,6 +30,7 @@
 mod blocks;
 mod descriptors;
 mod file;
+mod pace;
 mod ring;
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,7 @@ use socket2::SockRef;
 use self::blocks::Blocks;
 use self::descriptors::{Descriptor, Table};
 use self::file::{FileSend, Pipes};
+use self::pace::Pace;
 use self::ring::Ring;
 use crate::listener::{IncomingOrigin, ListenerOrigin};
 use crate::port::Implementation;
@@ -96,6 +98,9 @@ pub(crate) struct Uring {
     pipes: Pipes,
     eventfd: Arc<OwnedFd>,
     waker: Waker,
+    /// The eventfd was kicked in this turn.
+    called: bool,
+    pace: Pace,
     now: Time,
 }
 
@@ -220,6 +225,8 @@ impl Uring {
             pipes: Pipes::default(),
             eventfd,
             waker: Waker::new(move || kick(&kicked)),
+            called: false,
+            pace: Pace::new(),
             now: Time::monotonic(),
         };
         uring.watch_eventfd();

@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue};
 
+use super::pace::GATHERING;
 use crate::Time;
 
 /// Completion entries for each submission entry: repeating operations yield many for one.
@@ -24,7 +25,8 @@ pub(super) struct Ring {
     overflow: VecDeque<squeue::Entry>,
     /// Flags of an enter that sleeps, besides those of its deadline.
     sleep_flags: EnterFlags,
-    /// Whether deadlines are points on `CLOCK_MONOTONIC` (Linux 6.12), else durations.
+    /// Linux 6.12: deadlines may be points on `CLOCK_MONOTONIC` in place of durations, and a sleep
+    /// may wait for several completions and then for less.
     pub(super) absolute: bool,
     /// `Time::ZERO` on `CLOCK_MONOTONIC`, in nanoseconds.
     origin_nanos: u64,
@@ -37,6 +39,9 @@ pub(super) struct Ring {
 pub(super) enum Sleep {
     No,
     Until(Option<Time>),
+    /// Until so many have completed beside what is submitted; once [`GATHERING`] has passed, until
+    /// one has.
+    Several(u32, Option<Time>),
 }
 
 impl Ring {
@@ -138,9 +143,9 @@ impl Ring {
         }
     }
 
-    /// Whether entries wait for submission.
-    pub(super) fn has_submissions(&mut self) -> bool {
-        !self.uring.submission().is_empty() || !self.overflow.is_empty()
+    /// How many entries wait for submission.
+    pub(super) fn submissions(&mut self) -> usize {
+        self.uring.submission().len() + self.overflow.len()
     }
 
     /// Whether completions wait to be taken.
@@ -191,6 +196,9 @@ impl Ring {
             // Deferred work is only done by an enter that asks for events.
             Sleep::No => (0, EnterFlags::GETEVENTS, None),
             Sleep::Until(until) => (1, self.sleep_flags, until.filter(|until| *until < Time::FAR)),
+            Sleep::Several(count, until) => {
+                (pending + count, self.sleep_flags, Some(until.unwrap_or(Time::FAR)))
+            }
         };
         let Some(until) = until else {
             // SAFETY: no argument is passed; the kernel checks the rest.
@@ -203,7 +211,10 @@ impl Ring {
         };
         let deadline =
             Timespec::new().sec(nanos / 1_000_000_000).nsec((nanos % 1_000_000_000) as u32);
-        let arguments = SubmitArgs::new().timespec(&deadline);
+        let mut arguments = SubmitArgs::new().timespec(&deadline);
+        if matches!(sleep, Sleep::Several(..)) {
+            arguments = arguments.min_wait_usec(GATHERING.as_micros() as u32);
+        }
         let flags = flags | EnterFlags::EXT_ARG | clock;
         // SAFETY: EXT_ARG wants just such arguments, and they outlive the call.
         unsafe { submitter.enter(pending, want, flags.bits(), Some(&arguments)) }

@@ -279,6 +279,48 @@ fn a_wake_ends_a_sleep_and_costs_no_completion() {
     }
 }
 
+/// As if the turns before had brought so much that the next sleep waits for several.
+fn make_busy(rig: &mut Rig) {
+    rig.uring.pace = Pace::new();
+    (0..100).for_each(|_| rig.uring.pace.turned(0, 4, false));
+    assert!(rig.uring.pace.wanted(rig.uring.sockets.len()) > 1);
+}
+
+#[test]
+fn a_sleep_that_waits_for_several_is_content_with_one_and_with_a_wake_and_keeps_its_deadline() {
+    let Some(mut rig) = Rig::new(&Config::default()) else { return };
+    let (mut clients, sockets): (Vec<_>, Vec<_>) = (0..24).map(|_| rig.connect()).unzip();
+    for socket in &sockets {
+        rig.uring.receive(*socket, Token(1));
+    }
+    rig.settle();
+
+    make_busy(&mut rig);
+    clients[3].write_all(b"x").unwrap();
+    rig.wait(Time::FAR);
+    assert_eq!(&rig.received()[..], b"x");
+
+    make_busy(&mut rig);
+    let waker = rig.uring.waker();
+    let other = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(1));
+        waker.wake();
+    });
+    rig.wait(Time::FAR);
+    assert!(rig.completions.is_empty());
+    other.join().unwrap();
+    assert_eq!(rig.uring.pace.wanted(24), 1, "it was called, so it rests");
+
+    rig.settle();
+    make_busy(&mut rig);
+    let until = Time::monotonic() + Duration::from_millis(3);
+    rig.wait(until);
+    assert!(rig.uring.now() >= until && rig.completions.is_empty());
+
+    rig.close(&sockets, 24);
+    rig.assert_idle();
+}
+
 #[test]
 fn a_deadline_is_kept_as_a_point_in_time_and_as_a_duration() {
     let Some(mut rig) = Rig::new(&Config::default()) else { return };

@@ -41,17 +41,29 @@ impl Uring {
         self.blocks.top_up();
         self.recover(completions);
         let ready = completions.len() > before || self.ring.has_completions();
+        let submissions = self.ring.submissions();
         // With completions at hand and nothing to submit there is nothing to enter for; the work
         // that the kernel deferred has its turn when they are taken.
-        if !self.ring.has_completions() || self.ring.has_submissions() {
-            let sleep = if ready { Sleep::No } else { self.may_sleep(until) };
+        let mut wanted = 0;
+        if !self.ring.has_completions() || submissions > 0 {
+            let mut sleep = if ready { Sleep::No } else { self.may_sleep(until) };
+            if let Sleep::Until(until) = sleep {
+                wanted = self.pace.wanted(self.sockets.len());
+                if wanted > 1 && self.ring.absolute {
+                    sleep = Sleep::Several(wanted, until);
+                }
+            }
             let entered = self.ring.enter(sleep);
             self.waker.awake();
             entered?;
         } else {
             self.waker.awake();
         }
+        let before = completions.len();
+        self.called = false;
         self.take_completions(completions);
+        let completed = (completions.len() - before).saturating_sub(submissions);
+        self.pace.turned(wanted, completed as u32, self.called);
         self.now = Time::monotonic();
         Ok(())
     }
@@ -161,6 +173,7 @@ impl Uring {
     #[cold]
     fn completed_besides(&mut self, user_data: u64, result: i32, flags: u32) {
         if user_data == WAKE {
+            self.called = true;
             if !more(flags) {
                 self.watch_eventfd();
             }
