@@ -47,6 +47,8 @@ mod sync;
 #[cfg(feature = "signals")]
 mod termination;
 mod time;
+#[cfg(unix)]
+mod unsent;
 mod wake;
 
 #[cfg(feature = "sim")]

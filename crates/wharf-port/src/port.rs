@@ -184,6 +184,11 @@ pub struct Config {
     pub plain_sockets: usize,
     /// Length of that table; at most the process's limit of descriptors. Default 0.
     pub direct_sockets: u32,
+    /// Bytes that the kernel may hold unsent for all sockets that send much at a time, so that peers
+    /// that read nothing do not use up what all sockets of the machine share. Default: a quarter of
+    /// the first number of Linux's `net.ipv4.tcp_mem`; for several ports in a process, to be divided
+    /// among them. Only Linux has a bound for it.
+    pub unsent_bytes: u64,
     /// Sockets that the port has room for from the start, so that its tables are not moved as they
     /// fill: that takes time, and leaves memory behind that was written to. Room that is never
     /// written to costs addresses alone on most systems. Default 64.
@@ -200,6 +205,7 @@ impl Default for Config {
             accepts: 32,
             plain_sockets: usize::MAX,
             direct_sockets: 0,
+            unsent_bytes: unsent_bytes(),
             room: 64,
         }
     }
@@ -492,6 +498,13 @@ impl fmt::Debug for Port {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Port").field("backend", &self.backend()).finish_non_exhaustive()
     }
+}
+
+fn unsent_bytes() -> u64 {
+    #[cfg(unix)]
+    return crate::unsent::budget();
+    #[cfg(not(unix))]
+    u64::MAX
 }
 
 /// How many sockets a port can hold that take no descriptor of the process: what

@@ -36,11 +36,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use mio::Interest;
 use mio::unix::SourceFd;
 use slotmap::SlotMap;
+use socket2::SockRef;
 
 use self::names::Names;
 use crate::lease::Pool;
 use crate::listener::{IncomingOrigin, ListenerOrigin};
 use crate::port::Implementation;
+use crate::unsent::{Flow, Unsent};
 use crate::*;
 
 /// How long what is parked waits for descriptors or memory that nobody announces.
@@ -78,6 +80,7 @@ pub(crate) struct Readiness {
     waits: u64,
     /// Taken out only by the drop.
     pool: ManuallyDrop<Pool>,
+    unsent: Unsent,
     /// The block that files are copied through where the kernel does not.
     copy: Vec<u8>,
 }
@@ -103,6 +106,7 @@ struct Entry {
     parked: bool,
     cancel_receive: bool,
     cancel_send: bool,
+    flow: Flow,
 }
 
 /// An operation in flight.
@@ -175,6 +179,7 @@ impl Readiness {
             now: Time::monotonic(),
             waits: 0,
             pool: ManuallyDrop::new(Pool::new(config.receive_block_bytes, blocks, blocks_max)),
+            unsent: Unsent::new(config.unsent_bytes),
             copy: Vec::new(),
         })
     }
@@ -194,6 +199,7 @@ impl Readiness {
             parked: false,
             cancel_receive: false,
             cancel_send: false,
+            flow: Flow::new(),
         });
         let name = self.names.name(key);
         let registered = self.poll.registry().register(&mut SourceFd(&descriptor), name, interest);
@@ -224,6 +230,14 @@ impl Readiness {
         let entry = self.sockets.get_mut(socket).expect("a socket of this port");
         assert!(!entry.closing, "the socket is being closed");
         assert!(entry.sending.is_none(), "one send at a time");
+        let bytes = match &kind {
+            Kind::Send(gather) => gather.remaining() as u64,
+            Kind::SendFile(range) => range.length,
+            _ => 0,
+        };
+        if let Some(share) = self.unsent.begin(&mut entry.flow, bytes) {
+            share.set(SockRef::from(&entry.socket));
+        }
         let operation = self.operations.insert(Submitted { token, socket, kind });
         entry.sending = Some(operation);
         entry.queue(socket, &mut self.turn);

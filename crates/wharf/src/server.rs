@@ -388,6 +388,7 @@ fn default_shards() -> usize {
 fn make_room(limits: &mut Limits, choice: Choice, shards: usize) -> Config {
     let descriptors = descriptors_allow();
     let mut config = shard::port_config(limits);
+    config.unsent_bytes /= shards as u64;
     if limits.connections > descriptors {
         config.direct_sockets = wharf_port::direct_sockets_max(choice);
         // Its own share for each shard, the listener's included.

@@ -54,6 +54,7 @@ use self::pace::Pace;
 use self::ring::Ring;
 use crate::listener::{IncomingOrigin, ListenerOrigin};
 use crate::port::Implementation;
+use crate::unsent::{Flow, Share, Unsent};
 use crate::{
     Completion, Config, Counters, Event, Failure, FileRange, Gather, Incoming, Listener, Operation,
     Socket, Time, Token, Waker,
@@ -61,6 +62,8 @@ use crate::{
 
 /// `user_data` of the poll on the waker's eventfd. Its lower half is a slot that no table has.
 const WAKE: u64 = u32::MAX as u64;
+/// `user_data` of a request to bound what a socket has unsent. No table has its slot, either.
+const SHARE: u64 = WAKE - 1;
 /// Set in the `user_data` of a request to cancel, beside the key of the operation it is for. No
 /// table grows to 2^31 slots, so no key has this bit.
 const CANCEL: u64 = 1 << 31;
@@ -96,6 +99,7 @@ pub(crate) struct Uring {
     cancel_again: Vec<Operation>,
     messages: Vec<Box<Message>>,
     pipes: Pipes,
+    unsent: Unsent,
     eventfd: Arc<OwnedFd>,
     waker: Waker,
     /// The eventfd was kicked in this turn.
@@ -115,6 +119,7 @@ struct Entry {
     closing: Option<Operation>,
     /// The last file send found no more room: the next one waits for it first.
     full: bool,
+    flow: Flow,
 }
 
 /// An operation.
@@ -223,6 +228,7 @@ impl Uring {
             cancel_again: Vec::new(),
             messages: Vec::new(),
             pipes: Pipes::default(),
+            unsent: Unsent::new(config.unsent_bytes),
             eventfd,
             waker: Waker::new(move || kick(&kicked)),
             called: false,
@@ -307,7 +313,11 @@ impl Uring {
         let entry = self.sockets.get_mut(operation.socket)?;
         let direction = match operation.kind {
             Kind::Accept | Kind::Receive | Kind::ReceiveInto(_) => &mut entry.receiving,
-            Kind::Send { .. } | Kind::SendFile(_) | Kind::ShutDown => &mut entry.sending,
+            Kind::Send { .. } | Kind::SendFile(_) => {
+                self.unsent.end(&entry.flow);
+                &mut entry.sending
+            }
+            Kind::ShutDown => &mut entry.sending,
             Kind::Close { .. } => &mut entry.closing,
         };
         debug_assert_eq!(*direction, Some(key));
@@ -408,6 +418,22 @@ fn send_entry(
     opcode::SendMsg::new(fd, &raw const message.header).flags(libc::MSG_NOSIGNAL as u32).build()
 }
 
+/// Bounds what the kernel may have unsent for a socket.
+#[cold]
+fn bound(socket: &Descriptor, share: Share, ring: &mut Ring) {
+    match socket {
+        Descriptor::Plain(fd) => share.set(SockRef::from(fd)),
+        Descriptor::Direct(slot) => {
+            let bytes = (&raw const *share.bytes()).cast();
+            let (level, name) = (libc::IPPROTO_TCP as u32, libc::TCP_NOTSENT_LOWAT as u32);
+            let option = opcode::SetSockOpt::new(Fixed(*slot), level, name, bytes, 4).build();
+            let option = option.flags(squeue::Flags::SKIP_SUCCESS).user_data(SHARE);
+            // SAFETY: the value that is read is a constant of the program.
+            unsafe { ring.push(&option) };
+        }
+    }
+}
+
 /// Has the close of a socket without a descriptor reset its connection.
 fn reset_on_close(slot: u32) -> squeue::Entry {
     static AT_ONCE: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
@@ -487,6 +513,9 @@ impl Implementation for Uring {
         // Like `begin_sending` and `arm`, in one pass: each request comes through here.
         let entry = open_socket(&mut self.sockets, socket);
         assert!(entry.sending.is_none(), "the socket sends already");
+        if let Some(share) = self.unsent.begin(&mut entry.flow, gather.remaining() as u64) {
+            bound(&entry.fd, share, &mut self.ring);
+        }
         let mut message = None;
         let (fd, flags) = entry.fd.target();
         let submission = send_entry(fd, &gather, &mut message, &mut self.messages);
@@ -502,8 +531,13 @@ impl Implementation for Uring {
     }
 
     fn send_file(&mut self, socket: Socket, range: FileRange, token: Token) -> Operation {
+        let length = range.length;
         let send = Box::new(FileSend::new(range));
         let operation = self.begin_sending(socket, Kind::SendFile(send), token);
+        let entry = &mut self.sockets[socket];
+        if let Some(share) = self.unsent.begin(&mut entry.flow, length) {
+            bound(&entry.fd, share, &mut self.ring);
+        }
         let mut queued = std::mem::take(&mut self.queued);
         self.arm_file(operation, &mut queued);
         self.queued = queued;
@@ -594,7 +628,14 @@ impl Uring {
         let fd = OwnedFd::from(socket);
         make_blocking(&fd)?;
         let fd = self.table.place(fd, &self.ring);
-        let entry = Entry { fd, receiving: None, sending: None, closing: None, full: false };
+        let entry = Entry {
+            fd,
+            receiving: None,
+            sending: None,
+            closing: None,
+            full: false,
+            flow: Flow::new(),
+        };
         Ok(self.sockets.insert(entry))
     }
 }

@@ -9,7 +9,7 @@ use io_uring::cqueue::{self, buffer_select, more};
 use slotmap::KeyData;
 
 use super::ring::Sleep;
-use super::{CANCEL, Kind, RETRY_DELAY, State, Uring, WAKE};
+use super::{CANCEL, Kind, RETRY_DELAY, SHARE, State, Uring, WAKE};
 use crate::listener::IncomingOrigin;
 use crate::port::{Implementation, peer_of};
 use crate::{Completion, Event, Failure, Incoming, Operation, Time, Token};
@@ -153,6 +153,11 @@ impl Uring {
             return self.completed_besides(user_data, result, flags);
         };
         let token = operation.token;
+        if let Kind::Receive | Kind::ReceiveInto(_) = operation.kind
+            && let Some(entry) = self.sockets.get_mut(operation.socket)
+        {
+            entry.flow.received(entry.sending.is_some());
+        }
         match &mut operation.kind {
             Kind::Receive => self.received(key, token, result, flags, completions),
             Kind::Send { .. } => self.sent(key, result, completions),
@@ -177,6 +182,8 @@ impl Uring {
             if !more(flags) {
                 self.watch_eventfd();
             }
+        } else if user_data == SHARE {
+            // The kernel is too old for it; the socket is left to the system.
         } else if user_data & CANCEL != 0 {
             let key = Operation::from(KeyData::from_ffi(user_data & !CANCEL));
             // If it is found to be running (EALREADY), it ends by itself.
