@@ -285,11 +285,13 @@ impl Job for RequestHead {
         let limit = limits.head_bytes.min(usize::from(u16::MAX));
         // Nothing beyond the limit is looked at, so offsets fit into 16 bits from here on.
         let seen = if bytes.len() > limit { &bytes[..limit] } else { bytes };
-        if self.table.len() > limits.fields && self.stage == Stage::RequestLine {
-            self.table.truncate(limits.fields);
-        }
-        if self.stage == Stage::RequestLine && !self.request_line::<B>(seen, limits)? {
-            return unfinished(seen, limit);
+        if self.stage == Stage::RequestLine {
+            if self.table.len() > limits.fields {
+                self.table.truncate(limits.fields);
+            }
+            if !self.request_line::<B>(seen, limits)? {
+                return unfinished(seen, limit);
+            }
         }
         if self.stage == Stage::Fields && !self.fields_to_end::<B>(seen, limits)? {
             return unfinished(seen, limit);
@@ -312,38 +314,37 @@ impl RequestHead {
         bytes: &[u8],
         limits: &HeadLimits,
     ) -> Result<bool, Refusal> {
-        if self.scanned == 0 && self.straight_request_line::<B>(bytes, limits) {
+        if self.line == 0 && self.scanned == 0 && self.straight_request_line::<B>(bytes, limits) {
             return Ok(true);
         }
         self.request_line_carefully(bytes, limits)
     }
 
-    /// Reads the request line if it is whole, in order, within its limit and has a target in
-    /// origin form. Whether it was.
+    /// Reads the request line if nothing stands before it, it is whole, in order, within its limit,
+    /// of HTTP/1.1, and has a target in origin form. Whether it was.
     #[inline(always)]
     fn straight_request_line<B: Block>(&mut self, bytes: &[u8], limits: &HeadLimits) -> bool {
-        let start = self.line;
-        let ends = scan::request_line::<B>(bytes, start);
+        let ends = scan::request_line::<B>(bytes, 0);
         let (method_end, target_end) = (ends.method_end, ends.target_end);
         let Some(tail) = bytes.get(target_end..target_end + 11) else { return false };
-        let version = word64(tail) == word64(b" HTTP/1.") && word16(&tail[9..]) == CRLF;
-        let minor = tail[8].wrapping_sub(b'0');
-        if !version || minor > 9 || target_end - start > limits.request_line_bytes.saturating_sub(9)
-        {
+        // What nearly everybody sends is compared as two words that overlap.
+        if word64(tail) != word64(b" HTTP/1.") || word64(&tail[3..]) != word64(b"TP/1.1\r\n") {
+            return false;
+        }
+        if target_end + 9 > limits.request_line_bytes {
             return false;
         }
         if word16(&bytes[method_end..]) != word16(b" /") {
             return false;
         }
-        let method_bytes = method_end - start;
-        if method_bytes == 0 || method_bytes > METHOD_BYTES {
+        if method_end == 0 || method_end > METHOD_BYTES {
             return false;
         }
-        if method_bytes == 7 && bytes[start..method_end] == *b"CONNECT" {
+        if method_end == 7 && bytes.starts_with(b"CONNECT") {
             return false;
         }
-        self.facts.version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-        self.method = Span::new(start, method_end);
+        self.facts.version = Version::Http11;
+        self.method = Span::new(0, method_end);
         self.target = Span::new(method_end + 1, target_end);
         self.form = TargetForm::Origin;
         self.path_start = self.target.start;
@@ -475,10 +476,13 @@ fn word64(bytes: &[u8]) -> u64 {
 /// around it. Its bytes have been found good, so only white space is as low as the space.
 #[inline(always)]
 fn trimmed(bytes: &[u8], start: usize) -> Range<usize> {
-    let end = bytes.len();
     // One space before and none behind is what nearly everybody sends.
-    if end - start > 1 && bytes[start] == b' ' && bytes[start + 1] > b' ' && bytes[end - 1] > b' ' {
-        return start + 1..end;
+    if let Some([b' ', value @ ..]) = bytes.get(start..)
+        && let ([first, ..], [.., last]) = (value, value)
+        && *first > b' '
+        && *last > b' '
+    {
+        return start + 1..bytes.len();
     }
     unusually_trimmed(bytes, start)
 }
