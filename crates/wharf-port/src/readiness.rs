@@ -29,7 +29,7 @@ mod turn;
 use std::collections::VecDeque;
 use std::io;
 use std::mem::{self, ManuallyDrop};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -42,7 +42,7 @@ use self::names::Names;
 use crate::lease::Pool;
 use crate::listener::{IncomingOrigin, ListenerOrigin};
 use crate::port::Implementation;
-use crate::unsent::{Flow, Unsent};
+use crate::unsent::{self, Flow, Unsent};
 use crate::*;
 
 /// How long what is parked waits for descriptors or memory that nobody announces.
@@ -235,7 +235,8 @@ impl Readiness {
             Kind::SendFile(range) => range.length,
             _ => 0,
         };
-        if let Some(share) = self.unsent.begin(&mut entry.flow, bytes) {
+        let held = || unsent::held(entry.socket.as_fd());
+        if let Some(share) = self.unsent.begin(&mut entry.flow, bytes, held) {
             share.set(SockRef::from(&entry.socket));
         }
         let operation = self.operations.insert(Submitted { token, socket, kind });

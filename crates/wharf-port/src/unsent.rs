@@ -7,10 +7,16 @@
 //! use up what is everybody's. For n of them the kernel then holds at most the budget times
 //! 1 + ln(n / m), m being how many may have 4 MiB each, and what its own granularity adds.
 
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+
 use socket2::SockRef;
 
-/// Who was sent so many KiB without having said anything meanwhile is sent much.
+/// Who is sent so many KiB at once is sent much, and who has not taken most of the last so many.
 const LARGE: u8 = 64;
+/// Bytes that a peer may still have to take, and yet counts as one that takes what it is sent.
+const HELD: u32 = 32 * 1024;
 /// The share that need not be enforced, as a power of two: what the kernel has by default.
 const SYSTEM: u8 = 22;
 /// No share is smaller: below, a peer that does read would have to wait.
@@ -19,7 +25,7 @@ const LEAST: u8 = 14;
 /// What a socket was sent, and what it may have unsent. An idle connection has one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flow {
-    /// KiB that were sent since the peer last said something.
+    /// KiB that were sent since it was last seen that the peer takes them.
     sent: u8,
     share: Share,
 }
@@ -57,15 +63,6 @@ impl Flow {
         Flow { sent: 0, share: Share(SYSTEM) }
     }
 
-    /// The peer has said something, while `sending` or not: if not, it has taken what it was sent,
-    /// or will be noticed with the next answer.
-    #[inline]
-    pub(crate) fn received(&mut self, sending: bool) {
-        if !sending {
-            self.sent = 0;
-        }
-    }
-
     fn is_large(&self) -> bool {
         self.sent >= LARGE
     }
@@ -84,14 +81,28 @@ impl Unsent {
         Unsent { budget, large: 0 }
     }
 
-    /// A send of so many bytes begins. Some: the socket is to be held to this share.
+    /// A send of so many bytes begins. `held` says how many sent before the peer has not taken, if
+    /// that can be known. Some: the socket is to be held to this share.
     #[inline]
-    pub(crate) fn begin(&mut self, flow: &mut Flow, bytes: u64) -> Option<Share> {
-        flow.sent = flow.sent.saturating_add(bytes.div_ceil(1024).min(u64::from(u8::MAX)) as u8);
-        if flow.is_large() { self.begin_large(flow) } else { None }
+    pub(crate) fn begin(
+        &mut self,
+        flow: &mut Flow,
+        bytes: u64,
+        held: impl FnOnce() -> Option<u32>,
+    ) -> Option<Share> {
+        let kib = bytes.div_ceil(1024).min(u64::from(u8::MAX)) as u8;
+        flow.sent = flow.sent.saturating_add(kib);
+        if flow.is_large() { self.begin_large(flow, kib, held()) } else { None }
     }
 
-    fn begin_large(&mut self, flow: &mut Flow) -> Option<Share> {
+    #[cold]
+    fn begin_large(&mut self, flow: &mut Flow, kib: u8, held: Option<u32>) -> Option<Share> {
+        if held.is_some_and(|held| held <= HELD) {
+            flow.sent = kib;
+            if !flow.is_large() {
+                return None;
+            }
+        }
         self.large += 1;
         let share = (self.budget / self.large).max(1).ilog2().clamp(LEAST.into(), SYSTEM.into());
         let (new, old) = (share as u8, flow.share.0);
@@ -109,6 +120,22 @@ impl Unsent {
         if flow.is_large() {
             self.large -= 1;
         }
+    }
+}
+
+/// How many of the bytes sent by this socket its peer has not taken.
+pub(crate) fn held(socket: BorrowedFd<'_>) -> Option<u32> {
+    #[cfg(target_os = "linux")]
+    {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the number is written to `bytes`, which outlives the call (tcp(7), SIOCOUTQ).
+        let asked = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+        (asked == 0).then_some(bytes as u32)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = socket;
+        None
     }
 }
 
@@ -134,7 +161,7 @@ mod tests {
         let mut unsent = Unsent::new(budget);
         let share = |_| {
             let mut flow = Flow::new();
-            unsent.begin(&mut flow, MIB);
+            unsent.begin(&mut flow, MIB, || Some(0));
             1 << flow.share.0
         };
         (0..count).map(share).collect()
@@ -161,38 +188,42 @@ mod tests {
     }
 
     #[test]
-    fn many_small_answers_that_nobody_reads_count_and_those_that_are_asked_for_do_not() {
+    fn many_small_answers_that_nobody_reads_count_and_those_that_are_read_do_not() {
         let mut unsent = Unsent::new(MIB);
         let (mut reads, mut does_not) = (Flow::new(), Flow::new());
-        for _ in 0..1_000 {
-            reads.received(false);
-            unsent.begin(&mut reads, 3_000);
+        let mut asked = 0;
+        for sent in 0..1_000 {
+            let held = || {
+                asked += 1;
+                Some(HELD)
+            };
+            unsent.begin(&mut reads, 3_000, held);
             unsent.end(&reads);
-            unsent.begin(&mut does_not, 3_000);
-            does_not.received(true);
+            unsent.begin(&mut does_not, 3_000, || Some(3_000 * sent));
             unsent.end(&does_not);
         }
         assert_eq!((unsent.large, reads.is_large(), does_not.is_large()), (0, false, true));
         assert_eq!((reads.share, does_not.share), (Share(SYSTEM), Share(20)));
+        assert!((40..50).contains(&asked), "the kernel is asked once in 64 KiB: {asked}");
     }
 
     #[test]
     fn a_share_is_taken_at_once_and_given_back_when_it_is_much_more() {
         let mut unsent = Unsent::new(32 * MIB);
         let mut others = [Flow::new(); 7];
-        others.iter_mut().for_each(|other| assert!(unsent.begin(other, MIB).is_none()));
+        others.iter_mut().for_each(|other| assert!(unsent.begin(other, MIB, || None).is_none()));
         let mut more = [Flow::new(); 8];
         let mut flow = Flow::new();
-        assert_eq!(unsent.begin(&mut flow, MIB), None, "one of eight");
+        assert_eq!(unsent.begin(&mut flow, MIB, || None), None, "one of eight");
         unsent.end(&flow);
         more.iter_mut().for_each(|other| {
-            unsent.begin(other, MIB);
+            unsent.begin(other, MIB, || None);
         });
-        assert_eq!(unsent.begin(&mut flow, MIB), Some(Share(21)), "one of sixteen");
+        assert_eq!(unsent.begin(&mut flow, MIB, || None), Some(Share(21)), "one of sixteen");
         unsent.end(&flow);
         more.iter().for_each(|other| unsent.end(other));
         assert_eq!(
-            unsent.begin(&mut flow, MIB),
+            unsent.begin(&mut flow, MIB, || None),
             None,
             "one of eight again, which is twice as much"
         );

@@ -76,7 +76,6 @@ impl Readiness {
             match system::receive(&entry.socket, &mut self.pool, block) {
                 Ok(Some(lease)) => {
                     let short = lease.len() < self.pool.block_len();
-                    entry.flow.received(entry.sending.is_some());
                     completions.push(Completion { token, event: Event::Received(lease) });
                     if short && !entry.may_have_more() {
                         entry.readable = false;
@@ -106,7 +105,6 @@ impl Readiness {
         };
         match system::receive_into(&entry.socket, block) {
             Ok(count) => {
-                entry.flow.received(entry.sending.is_some());
                 let short = count > 0 && block.len() < block.capacity();
                 entry.readable = !short || entry.may_have_more();
                 self.end_receive(key, Ok(count as u64), completions);

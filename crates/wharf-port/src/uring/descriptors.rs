@@ -6,12 +6,13 @@
 //! operations name its slot. What needs a descriptor, a file's bytes being sent, has one installed
 //! again first.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use io_uring::squeue;
 use io_uring::types::Fd;
 
 use super::ring::Ring;
+use crate::unsent;
 
 /// Empties a slot.
 const NOTHING: RawFd = -1;
@@ -30,6 +31,15 @@ impl Descriptor {
             Descriptor::Plain(fd) => (Fd(fd.as_raw_fd()), squeue::Flags::empty()),
             // Slots are fewer than 2^31.
             Descriptor::Direct(slot) => (Fd(*slot as RawFd), squeue::Flags::FIXED_FILE),
+        }
+    }
+
+    /// How many of the bytes sent by the socket its peer has not taken. Of a slot nobody says it
+    /// at once.
+    pub(super) fn held(&self) -> Option<u32> {
+        match self {
+            Descriptor::Plain(fd) => unsent::held(fd.as_fd()),
+            Descriptor::Direct(_) => None,
         }
     }
 }

@@ -513,7 +513,8 @@ impl Implementation for Uring {
         // Like `begin_sending` and `arm`, in one pass: each request comes through here.
         let entry = open_socket(&mut self.sockets, socket);
         assert!(entry.sending.is_none(), "the socket sends already");
-        if let Some(share) = self.unsent.begin(&mut entry.flow, gather.remaining() as u64) {
+        let held = || entry.fd.held();
+        if let Some(share) = self.unsent.begin(&mut entry.flow, gather.remaining() as u64, held) {
             bound(&entry.fd, share, &mut self.ring);
         }
         let mut message = None;
@@ -535,7 +536,8 @@ impl Implementation for Uring {
         let send = Box::new(FileSend::new(range));
         let operation = self.begin_sending(socket, Kind::SendFile(send), token);
         let entry = &mut self.sockets[socket];
-        if let Some(share) = self.unsent.begin(&mut entry.flow, length) {
+        let held = || entry.fd.held();
+        if let Some(share) = self.unsent.begin(&mut entry.flow, length, held) {
             bound(&entry.fd, share, &mut self.ring);
         }
         let mut queued = std::mem::take(&mut self.queued);

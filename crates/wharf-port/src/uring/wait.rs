@@ -153,11 +153,6 @@ impl Uring {
             return self.completed_besides(user_data, result, flags);
         };
         let token = operation.token;
-        if let Kind::Receive | Kind::ReceiveInto(_) = operation.kind
-            && let Some(entry) = self.sockets.get_mut(operation.socket)
-        {
-            entry.flow.received(entry.sending.is_some());
-        }
         match &mut operation.kind {
             Kind::Receive => self.received(key, token, result, flags, completions),
             Kind::Send { .. } => self.sent(key, result, completions),
