@@ -169,12 +169,17 @@ fn bars(report: &Report) -> Vec<Bar> {
         ),
         bar(
             "`cargo build` from cold: processor time",
-            "below hyper with server and HTTP/1, tokio",
+            "below hyper with its server features",
+            figures.ratio("build", "wharf", "hyper-server", key::BUILD_CPU_SECONDS, 1.0),
+        ),
+        bar(
+            "the same beside the least hyper that serves",
+            "below",
             figures.ratio("build", "wharf", "hyper", key::BUILD_CPU_SECONDS, 1.0),
         ),
         bar(
-            "the same without default features",
-            "below the same",
+            "the same, Wharf without default features",
+            "below",
             figures.ratio("build", "wharf-bare", "hyper", key::BUILD_CPU_SECONDS, 1.0),
         ),
     ]

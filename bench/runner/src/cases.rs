@@ -179,8 +179,8 @@ pub const CASES: &[Case] = &[
     case(
         "build",
         "`cargo build` from cold on two cores, in the development profile, of Wharf (with its \
-         default features and bare) and of hyper (with the least that serves, and as its guide \
-         begins); processor time of all processes",
+         default features and bare) and of hyper (with the least that serves, with all \
+         that it has for servers, and as its guide begins); processor time of all processes",
         Endpoint::Plaintext,
         Load::Build,
     ),

@@ -12,7 +12,7 @@ use crate::figures::{Figures, key};
 use crate::process::TICKS_PER_SECOND;
 
 /// The names of what is built, and what the program says that it depends on.
-pub const SUBJECTS: [(&str, &str); 4] = [
+pub const SUBJECTS: [(&str, &str); 5] = [
     ("wharf", "wharf = { path = \"WHARF\" }"),
     ("wharf-bare", "wharf = { path = \"WHARF\", default-features = false }"),
     // The least with which hyper serves.
@@ -22,6 +22,15 @@ pub const SUBJECTS: [(&str, &str); 4] = [
          http-body-util = \"0.1\"\n\
          hyper-util = { version = \"0.1\", features = [\"tokio\"] }\n\
          tokio = { version = \"1\", features = [\"net\", \"rt\"] }",
+    ),
+    // All that it has for servers: both protocols, and a drain on a signal over several threads.
+    (
+        "hyper-server",
+        "hyper = { version = \"1\", features = [\"http1\", \"http2\", \"server\"] }\n\
+         http-body-util = \"0.1\"\n\
+         hyper-util = { version = \"0.1\", features = [\"server-auto\", \"server-graceful\", \
+         \"service\", \"tokio\"] }\n\
+         tokio = { version = \"1\", features = [\"macros\", \"net\", \"rt-multi-thread\", \"signal\"] }",
     ),
     // As its guide begins.
     (
