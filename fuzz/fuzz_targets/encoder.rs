@@ -59,7 +59,9 @@ fn read<'a>(bytes: &'a [u8], given: &[(Vec<u8>, Vec<u8>)], body: &[u8]) -> (&'a 
         let is_own = OWN.contains(&&*field.name.to_ascii_lowercase());
         assert!(is_given || is_own, "{field:?} is nobody's");
     }
-    let closes = value("connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
+    let is_close = |option: &[u8]| option.trim_ascii().eq_ignore_ascii_case(b"close");
+    let closes =
+        value("connection").is_some_and(|value| value.split(|&byte| byte == b',').any(is_close));
     if value("transfer-encoding").is_some() {
         assert!(value("content-length").is_none());
         let mut data = Vec::new();
