@@ -282,8 +282,10 @@ fn a_wake_ends_a_sleep_and_costs_no_completion() {
 /// As if the turns before had brought so much that the next sleep waits for several.
 fn make_busy(rig: &mut Rig) {
     rig.uring.pace = Pace::new();
-    (0..100).for_each(|_| rig.uring.pace.turned(0, 4, false));
-    assert!(rig.uring.pace.wanted(rig.uring.sockets.len()) > 1);
+    // So many that what this test does meanwhile is little for each.
+    rig.uring.pace.turned(0, 1_000_000, false);
+    rig.uring.now = Time::monotonic();
+    assert!(rig.uring.pace.wanted(rig.uring.sockets.len(), || Duration::ZERO) > 1);
 }
 
 #[test]
@@ -300,16 +302,20 @@ fn a_sleep_that_waits_for_several_is_content_with_one_and_with_a_wake_and_keeps_
     rig.wait(Time::FAR);
     assert_eq!(&rig.received()[..], b"x");
 
-    make_busy(&mut rig);
-    let waker = rig.uring.waker();
-    let other = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(1));
-        waker.wake();
+    // If the other thread is first, the port does not sleep: then it is tried again.
+    let rests = (0..100).any(|_| {
+        make_busy(&mut rig);
+        let waker = rig.uring.waker();
+        let other = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(1));
+            waker.wake();
+        });
+        rig.wait(Time::FAR);
+        assert!(rig.completions.is_empty());
+        other.join().unwrap();
+        rig.uring.pace.wanted(24, || Duration::ZERO) == 1
     });
-    rig.wait(Time::FAR);
-    assert!(rig.completions.is_empty());
-    other.join().unwrap();
-    assert_eq!(rig.uring.pace.wanted(24), 1, "it was called, so it rests");
+    assert!(rests, "a call does not end it");
 
     rig.settle();
     make_busy(&mut rig);

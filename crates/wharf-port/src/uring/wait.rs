@@ -48,7 +48,8 @@ impl Uring {
         if !self.ring.has_completions() || submissions > 0 {
             let mut sleep = if ready { Sleep::No } else { self.may_sleep(until) };
             if let Sleep::Until(until) = sleep {
-                wanted = self.pace.wanted(self.sockets.len());
+                let busy = || Time::monotonic().since(self.now);
+                wanted = self.pace.wanted(self.sockets.len(), busy);
                 if wanted > 1 && self.ring.absolute {
                     sleep = Sleep::Several(wanted, until);
                 }
