@@ -14,6 +14,8 @@ use std::time::Duration;
 pub(super) const GATHERING: Duration = Duration::from_micros(20);
 /// Completions waited for at most.
 const MOST: u32 = 8;
+/// Waiting for fewer than this gains too little.
+const FEWEST: u32 = 4;
 /// Sockets for each completion waited for: those of a few busy peers are not held up for each
 /// other, which would have server and peers work in turns.
 const SOCKETS_EACH: usize = 8;
@@ -59,7 +61,8 @@ impl Pace {
             return 1;
         }
         let most = u32::try_from(sockets / SOCKETS_EACH).unwrap_or(MOST).min(MOST);
-        (2 * self.average / ONE).min(most).max(1)
+        let wanted = (2 * self.average / ONE).min(most);
+        if wanted < FEWEST { 1 } else { wanted }
     }
 
     /// Takes into account what a turn brought that slept for `wanted` completions, or did not
@@ -107,7 +110,7 @@ mod tests {
         let mut pace = busy();
         assert_eq!(wanted(&mut pace, 1_000), 8);
         assert_eq!(wanted(&mut pace, 32), 4);
-        assert_eq!(wanted(&mut pace, 8), 1);
+        assert_eq!(wanted(&mut pace, 31), 1);
         assert_eq!(wanted(&mut pace, 0), 1);
     }
 

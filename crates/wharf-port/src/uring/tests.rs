@@ -291,7 +291,7 @@ fn make_busy(rig: &mut Rig) {
 #[test]
 fn a_sleep_that_waits_for_several_is_content_with_one_and_with_a_wake_and_keeps_its_deadline() {
     let Some(mut rig) = Rig::new(&Config::default()) else { return };
-    let (mut clients, sockets): (Vec<_>, Vec<_>) = (0..24).map(|_| rig.connect()).unzip();
+    let (mut clients, sockets): (Vec<_>, Vec<_>) = (0..32).map(|_| rig.connect()).unzip();
     for socket in &sockets {
         rig.uring.receive(*socket, Token(1));
     }
@@ -313,7 +313,7 @@ fn a_sleep_that_waits_for_several_is_content_with_one_and_with_a_wake_and_keeps_
         rig.wait(Time::FAR);
         assert!(rig.completions.is_empty());
         other.join().unwrap();
-        rig.uring.pace.wanted(24, || Duration::ZERO) == 1
+        rig.uring.pace.wanted(32, || Duration::ZERO) == 1
     });
     assert!(rests, "a call does not end it");
 
@@ -323,7 +323,7 @@ fn a_sleep_that_waits_for_several_is_content_with_one_and_with_a_wake_and_keeps_
     rig.wait(until);
     assert!(rig.uring.now() >= until && rig.completions.is_empty());
 
-    rig.close(&sockets, 24);
+    rig.close(&sockets, 32);
     rig.assert_idle();
 }
 
