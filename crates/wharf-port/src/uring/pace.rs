@@ -2,11 +2,11 @@
 //! system call.
 //!
 //! A turn ends as soon as anything has completed, and so takes the fewer completions the faster
-//! the port is. Where turns have lately brought several each, the next sleep asks the kernel to wait
-//! for twice as many, but for no longer than [`GATHERING`]. That this long was waited in vain, or that a
-//! thread called meanwhile, shows that it is the wrong load for it: then it rests, each time twice
-//! as long. And where the program has much to do for each completion, a system call is little beside
-//! it, and what was received is better worked on while it is in the cache.
+//! the port is. Where turns have lately brought several each, the next sleep asks the kernel to
+//! wait for twice as many, but for no longer than [`GATHERING`]. That this long was waited in vain,
+//! or that a thread called meanwhile, shows that it is the wrong load for it: then it rests, each
+//! time twice as long. And where the program has much to do for each completion, a system call is
+//! little beside it, and what was received is better worked on while it is in the cache.
 
 use std::time::Duration;
 
