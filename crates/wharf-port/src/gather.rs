@@ -77,13 +77,15 @@ impl Gather {
     #[inline]
     pub fn clear(&mut self) {
         self.block.clear();
-        self.parts.clear();
-        self.parts_len = 0;
+        if self.has_parts() {
+            self.parts.clear();
+            self.parts_len = 0;
+        }
         self.sent = 0;
     }
 
     /// What remains, if it is one contiguous run.
-    #[inline]
+    #[inline(always)]
     pub fn contiguous(&self) -> Option<&[u8]> {
         if self.parts.is_empty() {
             return Some(&self.block[self.sent..]);

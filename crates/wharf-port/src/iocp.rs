@@ -34,8 +34,8 @@ use crate::lease::Pool;
 use crate::listener::{IncomingOrigin, ListenerOrigin};
 use crate::port::Implementation;
 use crate::{
-    Completion, Config, Counters, Event, Failure, FileRange, Gather, Incoming, Listener, Operation,
-    Socket, Time, Token, Waker,
+    Completion, Config, Counters, Event, Failure, FileRange, Gather, Incoming, Lease, Listener,
+    Operation, Socket, Time, Token, Waker,
 };
 
 mod accepting;
@@ -474,6 +474,10 @@ impl Implementation for Iocp {
         if let Some(token) = self.close_if_joined(socket) {
             self.ready.push_back(Ready::Closed(token));
         }
+    }
+
+    fn give_back(&mut self, lease: Lease) {
+        self.pool().reclaim(lease);
     }
 
     fn cancel(&mut self, operation: Operation) {

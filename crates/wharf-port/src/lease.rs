@@ -160,6 +160,17 @@ impl Pool {
         self.free.push(index);
     }
 
+    /// Takes a block back from its lease, if that is its only one; else drops the lease. On the pool's
+    /// own thread that needs nothing that other threads could see.
+    #[inline(always)]
+    pub(crate) fn reclaim(&mut self, lease: Lease) {
+        let slot = lease.slot();
+        if slot.shared == self.shared && slot.refs.load(Ordering::Acquire) == 1 {
+            self.free.push(slot.index);
+            std::mem::forget(lease);
+        }
+    }
+
     /// The bytes of a block that was taken and is not leased, for the backend to receive into.
     pub(crate) fn data(&self, index: u32) -> NonNull<u8> {
         // SAFETY: slots live as long as `shared`, which this pool keeps alive.
@@ -438,6 +449,24 @@ mod tests {
         drop((second, third));
         assert_eq!(pool.free(), 2);
         pool.close(0);
+    }
+
+    #[test]
+    fn a_pool_takes_back_at_once_what_is_its_own_and_nobody_shares() {
+        let (mut pool, mut other) = (Pool::new(64, 1, 1), Pool::new(64, 1, 1));
+        let whole = lease(&mut pool, b"whole").unwrap();
+        pool.reclaim(whole);
+        assert_eq!(pool.free.len(), 1);
+        let first = lease(&mut pool, b"shared").unwrap();
+        let second = first.slice(2..);
+        pool.reclaim(first);
+        assert!(pool.take().is_none(), "still shared");
+        assert_eq!(&*second, b"ared");
+        other.reclaim(second);
+        assert_eq!((other.free.len(), pool.free.len()), (1, 0), "of the other pool");
+        assert_eq!(pool.free(), 1);
+        pool.close(0);
+        other.close(0);
     }
 
     #[test]

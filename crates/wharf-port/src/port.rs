@@ -252,6 +252,7 @@ pub(crate) trait Implementation {
     fn shutdown(&mut self, socket: Socket, token: Token) -> Operation;
     fn close(&mut self, socket: Socket, reset: bool, token: Token);
     fn cancel(&mut self, operation: Operation);
+    fn give_back(&mut self, lease: Lease);
     fn wait(&mut self, completions: &mut Vec<Completion>, until: Option<Time>) -> io::Result<()>;
     fn counters(&mut self) -> Counters;
 }
@@ -434,6 +435,7 @@ impl Port {
     ///
     /// # Panics
     /// If nothing remains.
+    #[inline(always)]
     pub fn send(&mut self, socket: Socket, gather: Box<Gather>, token: Token) -> Operation {
         assert!(gather.remaining() > 0, "nothing to send");
         each!(mut self, port => port.send(socket, gather, token))
@@ -468,11 +470,19 @@ impl Port {
     }
 
     /// Asks for an operation to end. It completes as usual: cancelled, or as it would have anyway.
-    /// An operation that has completed already is left alone.
+    /// An operation that has completed already is left alone, unless its socket has had a hundred
+    /// others since.
     ///
     /// Cancel a send only to close its socket: Windows does not promise to say how much of it went.
     pub fn cancel(&mut self, operation: Operation) {
         each!(mut self, port => port.cancel(operation))
+    }
+
+    /// Takes a lease that is needed no more: as if it were dropped, and for less where it is the only
+    /// one of its block, and the block this port's.
+    #[inline]
+    pub fn give_back(&mut self, lease: Lease) {
+        each!(mut self, port => port.give_back(lease))
     }
 
     /// Submits what is pending and appends what completed. Waits for the first completion, until

@@ -391,6 +391,10 @@ impl Implementation for Readiness {
         self.closing.push(Closing { socket, token, reset });
     }
 
+    fn give_back(&mut self, lease: Lease) {
+        self.pool.reclaim(lease);
+    }
+
     fn cancel(&mut self, operation: Operation) {
         let Some(submitted) = self.operations.get(operation) else { return };
         let Some(entry) = self.sockets.get_mut(submitted.socket) else { return };

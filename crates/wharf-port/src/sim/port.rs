@@ -297,6 +297,10 @@ impl Implementation for Simulated {
         self.turn.insert(socket);
     }
 
+    fn give_back(&mut self, lease: Lease) {
+        self.pool.reclaim(lease);
+    }
+
     fn cancel(&mut self, operation: Operation) {
         self.cancel_soon(operation);
     }

@@ -125,6 +125,12 @@ impl Blocks {
         unsafe { self.pool.lease(u32::from(index), len) }
     }
 
+    /// Takes a block back from its lease.
+    #[inline]
+    pub(super) fn reclaim(&mut self, lease: Lease) {
+        self.pool.reclaim(lease);
+    }
+
     /// Takes back a block that the kernel took out of the ring for nothing.
     pub(super) fn give_back(&mut self, index: u16) {
         self.provided -= 1;

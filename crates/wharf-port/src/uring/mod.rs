@@ -7,9 +7,10 @@
 //! that it would block instead of waiting; beyond a number of them they have no descriptor
 //! ([`descriptors`]).
 //!
-//! Each operation is one entry of a table, and its key is the kernel's `user_data`. At any time an
-//! operation is either *armed*, one submission of it being in flight, or *parked* in one of the
-//! port's own queues:
+//! An operation's key is the kernel's `user_data`. What there is most of, repeating receives and sends
+//! from memory, is kept in its socket's entry, where a completion finds all that it needs; every
+//! other operation is one entry of a table. At any time an operation is either *armed*, one
+//! submission of it being in flight, or *parked* in one of the port's own queues:
 //!
 //! ```text
 //!   submit ──► armed ──completions, F_MORE──► armed
@@ -20,9 +21,9 @@
 //!                └──final completion──► gone ◄──cancel─────────┘
 //! ```
 //!
-//! An operation leaves the table with the final completion of what was armed, never before, so
-//! that memory the kernel may write to or read from is not freed early; a cancelled one is only
-//! marked and asked to end.
+//! An operation is forgotten with the final completion of what was armed, never before, so that
+//! memory the kernel may write to or read from is not freed early; a cancelled one is only marked and
+//! asked to end.
 
 // A message stays where it is while the kernel reads it, and moves between the table and the store.
 #![expect(clippy::vec_box, reason = "messages are recycled with their boxes")]
@@ -44,7 +45,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use io_uring::types::{CancelBuilder, Fd, Fixed};
 use io_uring::{opcode, squeue};
-use slotmap::{Key, SlotMap};
+use slotmap::{Key, KeyData, SlotMap};
 use socket2::SockRef;
 
 use self::blocks::Blocks;
@@ -56,17 +57,27 @@ use crate::listener::{IncomingOrigin, ListenerOrigin};
 use crate::port::Implementation;
 use crate::unsent::{Flow, Share, Unsent};
 use crate::{
-    Completion, Config, Counters, Event, Failure, FileRange, Gather, Incoming, Listener, Operation,
-    Socket, Time, Token, Waker,
+    Completion, Config, Counters, Event, Failure, FileRange, Gather, Incoming, Lease, Listener,
+    Operation, Socket, Time, Token, Waker,
 };
 
 /// `user_data` of the poll on the waker's eventfd. Its lower half is a slot that no table has.
 const WAKE: u64 = u32::MAX as u64;
 /// `user_data` of a request to bound what a socket has unsent. No table has its slot, either.
 const SHARE: u64 = WAKE - 1;
-/// Set in the `user_data` of a request to cancel, beside the key of the operation it is for. No
-/// table grows to 2^31 slots, so no key has this bit.
+/// Set in the `user_data` of a request to cancel, beside the key of the operation it is for.
 const CANCEL: u64 = 1 << 31;
+/// Set in the key of an operation that its socket's entry has, beside the socket's own key and a
+/// number that tells it from others of the socket, shortly before and after. The table of
+/// operations does not grow to 2^30 slots, so no key of it has this bit.
+const OF_SOCKET: u64 = 1 << 30;
+/// Of those, set if it sends.
+const SENDS: u64 = 1 << 29;
+const NUMBER_SHIFT: u32 = 22;
+const NUMBERS: u8 = 0x7f;
+/// Sockets of one port are fewer: four times as many as a ring's table can have, and as a process
+/// may have descriptors unless the system was told otherwise.
+const SOCKETS_MAX: usize = 1 << NUMBER_SHIFT;
 /// How long accepts wait for descriptors, and files for pipes, before they try again.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// Bytes in one submission at most; the kernel's counts are 32 bits wide and signed.
@@ -82,6 +93,8 @@ pub(crate) struct Uring {
     sockets: SlotMap<Socket, Entry>,
     table: Table,
     operations: SlotMap<Operation, InFlight>,
+    /// Operations that are kept by their sockets' entries.
+    in_entries: usize,
     /// Completions that needed no wait, for the next wait to deliver.
     queued: Vec<Completion>,
     /// Receives that found no block, first come, first served. May name operations that are gone.
@@ -108,7 +121,7 @@ pub(crate) struct Uring {
     now: Time,
 }
 
-/// A socket. An idle connection is one of these and one armed receive.
+/// A socket. This is all there is of an idle connection.
 struct Entry {
     fd: Descriptor,
     /// The operation of the receive kind in flight, or the accept.
@@ -117,12 +130,25 @@ struct Entry {
     sending: Option<Operation>,
     /// The close that waits for both.
     closing: Option<Operation>,
+    /// Of the repeating receive that is in flight.
+    receive_token: Token,
+    /// It waits in the port for a block.
+    receive_parked: bool,
+    /// It was asked to end, so it is not armed again.
+    receive_cancelled: bool,
+    /// Of the send from memory that is in flight.
+    send_token: Token,
+    send_cancelled: bool,
+    gather: Option<Box<Gather>>,
+    message: Option<Box<Message>>,
+    /// The number of the operation that was kept here last.
+    number: u8,
     /// The last file send found no more room: the next one waits for it first.
     full: bool,
     flow: Flow,
 }
 
-/// An operation.
+/// An operation of the table.
 struct InFlight {
     token: Token,
     socket: Socket,
@@ -138,18 +164,13 @@ struct InFlight {
 enum State {
     /// The kernel has it, or will with the next enter.
     Armed,
-    /// It waits in the port for a block, a descriptor or a pipe.
+    /// It waits in the port for a descriptor or a pipe.
     Parked,
 }
 
 enum Kind {
     Accept,
-    Receive,
     ReceiveInto(Vec<u8>),
-    Send {
-        gather: Box<Gather>,
-        message: Option<Box<Message>>,
-    },
     SendFile(Box<FileSend>),
     /// Of a socket with a descriptor it is done when it is asked for, else the kernel has it.
     ShutDown,
@@ -218,7 +239,8 @@ impl Uring {
             blocks,
             sockets: SlotMap::with_capacity_and_key(config.room),
             table,
-            operations: SlotMap::with_capacity_and_key(config.room),
+            operations: SlotMap::with_key(),
+            in_entries: 0,
             queued: Vec::new(),
             parked_receives: VecDeque::new(),
             parked_accepts: Vec::new(),
@@ -269,19 +291,44 @@ impl Uring {
         let (fd, flags) = self.sockets[operation.socket].fd.target();
         let entry = match &mut operation.kind {
             Kind::Accept => opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build(),
-            Kind::Receive => opcode::RecvMulti::new(fd, blocks::GROUP).build(),
             Kind::ReceiveInto(block) => {
                 let room = block.spare_capacity_mut();
                 let length = room.len().min(LENGTH_MAX) as u32;
                 opcode::Recv::new(fd, room.as_mut_ptr().cast(), length).build()
             }
-            Kind::Send { gather, message } => send_entry(fd, gather, message, &mut self.messages),
             // Files are armed by `arm_file`, the others not at all.
             Kind::SendFile(_) | Kind::ShutDown | Kind::Close { .. } => return,
         };
-        // SAFETY: the operation owns what its entry points at, the block, the gather and the
-        // message, all behind boxes, and stays in the table until its final completion.
+        // SAFETY: the operation owns the block that its entry points at, and stays in the table
+        // until its final completion.
         unsafe { self.ring.push(&entry.flags(flags).user_data(key.data().as_ffi())) };
+    }
+
+    /// Submits a repeating receive, anew if it was submitted before.
+    fn arm_receive(&mut self, key: Operation) {
+        let Some(entry) = self.sockets.get_mut(socket_of(key)) else { return };
+        entry.receive_parked = false;
+        let (fd, flags) = entry.fd.target();
+        let receive = opcode::RecvMulti::new(fd, blocks::GROUP).build();
+        // SAFETY: it refers to no memory but the ring of blocks, which outlives it.
+        unsafe { self.ring.push(&receive.flags(flags).user_data(key.data().as_ffi())) };
+    }
+
+    /// Submits a send from memory once more.
+    #[cold]
+    fn arm_send_again(&mut self, key: Operation) {
+        let Some(entry) = self.sockets.get_mut(socket_of(key)) else { return };
+        let Some(gather) = entry.gather.take() else { return };
+        arm_send(entry, gather, key, &mut self.ring, &mut self.messages);
+    }
+
+    /// Whether the operation has not ended yet.
+    fn is_in_flight(&self, key: Operation) -> bool {
+        if !is_of_socket(key) {
+            return self.operations.contains_key(key);
+        }
+        let entry = self.sockets.get(socket_of(key));
+        entry.is_some_and(|entry| [entry.receiving, entry.sending].contains(&Some(key)))
     }
 
     /// Asks the kernel to end an operation that is armed.
@@ -312,8 +359,8 @@ impl Uring {
         let operation = self.operations.remove(key)?;
         let entry = self.sockets.get_mut(operation.socket)?;
         let direction = match operation.kind {
-            Kind::Accept | Kind::Receive | Kind::ReceiveInto(_) => &mut entry.receiving,
-            Kind::Send { .. } | Kind::SendFile(_) => {
+            Kind::Accept | Kind::ReceiveInto(_) => &mut entry.receiving,
+            Kind::SendFile(_) => {
                 self.unsent.end(&entry.flow);
                 &mut entry.sending
             }
@@ -330,12 +377,7 @@ impl Uring {
         let Some((operation, closing)) = self.take(key) else { return };
         let event = match operation.kind {
             Kind::Accept => Event::AcceptEnded(failure),
-            Kind::Receive => Event::ReceiveEnded(Err(failure)),
             Kind::ReceiveInto(block) => Event::ReceivedInto { block, result: Err(failure) },
-            Kind::Send { gather, message } => {
-                self.keep(message);
-                Event::Sent { gather, result: Err(failure) }
-            }
             Kind::SendFile(send) => Event::FileSent { range: send.range, result: Err(failure) },
             Kind::ShutDown => Event::ShutDown(Err(failure)),
             Kind::Close { .. } => unreachable!("a close cannot fail"),
@@ -343,6 +385,53 @@ impl Uring {
         completions.push(Completion { token: operation.token, event });
         if closing {
             self.close_joined(operation.socket, completions);
+        }
+    }
+
+    /// Ends a repeating receive, and the close of its socket if that waited for it.
+    fn end_receive(
+        &mut self,
+        key: Operation,
+        result: Result<(), Failure>,
+        completions: &mut Vec<Completion>,
+    ) {
+        let socket = socket_of(key);
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
+        debug_assert_eq!(entry.receiving, Some(key));
+        entry.receiving = None;
+        entry.receive_parked = false;
+        self.in_entries -= 1;
+        completions
+            .push(Completion { token: entry.receive_token, event: Event::ReceiveEnded(result) });
+        if entry.closing.is_some() {
+            self.close_joined(socket, completions);
+        }
+    }
+
+    /// Ends a send from memory, giving back what was submitted, and the close of its socket if that
+    /// waited for it.
+    #[inline(always)]
+    fn end_send(
+        &mut self,
+        key: Operation,
+        result: Result<usize, Failure>,
+        completions: &mut Vec<Completion>,
+    ) {
+        wait::make_room(completions);
+        let socket = socket_of(key);
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
+        let Some(gather) = entry.gather.take() else { return };
+        debug_assert_eq!(entry.sending, Some(key));
+        entry.sending = None;
+        self.in_entries -= 1;
+        self.unsent.end(&entry.flow);
+        let (token, is_closing) = (entry.send_token, entry.closing.is_some());
+        if let Some(message) = entry.message.take() {
+            self.keep(message);
+        }
+        completions.push(Completion { token, event: Event::Sent { gather, result } });
+        if is_closing {
+            self.close_joined(socket, completions);
         }
     }
 
@@ -377,11 +466,8 @@ impl Uring {
     }
 
     /// Keeps a message for the next send that needs one.
-    #[inline]
-    fn keep(&mut self, message: Option<Box<Message>>) {
-        if let Some(message) = message
-            && self.messages.len() < MESSAGES_KEPT
-        {
+    fn keep(&mut self, message: Box<Message>) {
+        if self.messages.len() < MESSAGES_KEPT {
             self.messages.push(message);
         }
     }
@@ -394,25 +480,88 @@ impl InFlight {
 }
 
 /// A socket's entry, which must be open for submissions.
+#[inline(always)]
 fn open_socket(sockets: &mut SlotMap<Socket, Entry>, socket: Socket) -> &mut Entry {
     let entry = sockets.get_mut(socket).expect("the socket is not one of this port's");
     assert!(entry.closing.is_none(), "the socket is closed");
     entry
 }
 
-/// What sends the gather: plainly if it is one run of bytes, else as a message of many.
+impl Entry {
+    fn new(fd: Descriptor) -> Entry {
+        Entry {
+            fd,
+            receiving: None,
+            sending: None,
+            closing: None,
+            receive_token: Token::default(),
+            receive_parked: false,
+            receive_cancelled: false,
+            send_token: Token::default(),
+            send_cancelled: false,
+            gather: None,
+            message: None,
+            number: 0,
+            full: false,
+            flow: Flow::new(),
+        }
+    }
+
+    /// A key for the next operation that is kept here.
+    #[inline]
+    fn next_key(&mut self, socket: Socket, sends: u64) -> Operation {
+        self.number = self.number.wrapping_add(1) & NUMBERS;
+        let number = u64::from(self.number) << NUMBER_SHIFT;
+        KeyData::from_ffi(socket.data().as_ffi() | OF_SOCKET | sends | number).into()
+    }
+}
+
+/// Whether an operation is kept in its socket's entry.
+fn is_of_socket(key: Operation) -> bool {
+    key.data().as_ffi() & OF_SOCKET != 0
+}
+
+/// The socket of an operation that is kept in its entry.
 #[inline]
-fn send_entry(
+fn socket_of(key: Operation) -> Socket {
+    let besides = u64::from(u32::MAX) & !(SOCKETS_MAX as u64 - 1);
+    KeyData::from_ffi(key.data().as_ffi() & !besides).into()
+}
+
+/// Submits a send from memory: plainly if it is one run of bytes, else as a message of many.
+#[inline(always)]
+fn arm_send(
+    entry: &mut Entry,
+    gather: Box<Gather>,
+    key: Operation,
+    ring: &mut Ring,
+    kept: &mut Vec<Box<Message>>,
+) {
+    let (fd, flags) = entry.fd.target();
+    let key = key.data().as_ffi();
+    // Without MSG_WAITALL: what the peer takes is to be seen as it takes it.
+    if let Some(bytes) = gather.contiguous() {
+        let length = bytes.len().min(LENGTH_MAX) as u32;
+        let send = opcode::Send::new(fd, bytes.as_ptr(), length).flags(libc::MSG_NOSIGNAL);
+        // SAFETY: the entry has the gather, which stays where it is behind its box, until the final
+        // completion.
+        unsafe { ring.push(&send.build().flags(flags).user_data(key)) };
+    } else {
+        let send = send_message(fd, &gather, &mut entry.message, kept);
+        // SAFETY: as above, and so it has the message.
+        unsafe { ring.push(&send.flags(flags).user_data(key)) };
+    }
+    entry.gather = Some(gather);
+}
+
+/// What sends a gather that is more than one run of bytes.
+#[cold]
+fn send_message(
     fd: Fd,
     gather: &Gather,
     message: &mut Option<Box<Message>>,
     kept: &mut Vec<Box<Message>>,
 ) -> squeue::Entry {
-    // Without MSG_WAITALL: what the peer takes is to be seen as it takes it.
-    if let Some(bytes) = gather.contiguous() {
-        let length = bytes.len().min(LENGTH_MAX) as u32;
-        return opcode::Send::new(fd, bytes.as_ptr(), length).flags(libc::MSG_NOSIGNAL).build();
-    }
     let message = message.get_or_insert_with(|| kept.pop().unwrap_or_else(Message::new));
     message.describe(gather);
     opcode::SendMsg::new(fd, &raw const message.header).flags(libc::MSG_NOSIGNAL as u32).build()
@@ -498,8 +647,14 @@ impl Implementation for Uring {
     }
 
     fn receive(&mut self, socket: Socket, token: Token) -> Operation {
-        let operation = self.begin_receiving(socket, Kind::Receive, token);
-        self.arm(operation);
+        let entry = open_socket(&mut self.sockets, socket);
+        assert!(entry.receiving.is_none(), "the socket receives or accepts already");
+        let operation = entry.next_key(socket, 0);
+        entry.receiving = Some(operation);
+        entry.receive_token = token;
+        entry.receive_cancelled = false;
+        self.in_entries += 1;
+        self.arm_receive(operation);
         operation
     }
 
@@ -509,25 +664,20 @@ impl Implementation for Uring {
         operation
     }
 
+    #[inline(always)]
     fn send(&mut self, socket: Socket, gather: Box<Gather>, token: Token) -> Operation {
-        // Like `begin_sending` and `arm`, in one pass: each request comes through here.
         let entry = open_socket(&mut self.sockets, socket);
         assert!(entry.sending.is_none(), "the socket sends already");
         let held = || entry.fd.held();
         if let Some(share) = self.unsent.begin(&mut entry.flow, gather.remaining() as u64, held) {
             bound(&entry.fd, share, &mut self.ring);
         }
-        let mut message = None;
-        let (fd, flags) = entry.fd.target();
-        let submission = send_entry(fd, &gather, &mut message, &mut self.messages);
-        let in_flight = InFlight::new(token, socket, Kind::Send { gather, message });
-        let operation = self.operations.insert(in_flight);
+        let operation = entry.next_key(socket, SENDS);
         entry.sending = Some(operation);
-        // SAFETY: the operation owns the gather and the message, which stay where they are behind
-        // their boxes, and it stays in the table until its final completion.
-        unsafe {
-            self.ring.push(&submission.flags(flags).user_data(operation.data().as_ffi()));
-        };
+        entry.send_token = token;
+        entry.send_cancelled = false;
+        self.in_entries += 1;
+        arm_send(entry, gather, operation, &mut self.ring, &mut self.messages);
         operation
     }
 
@@ -587,7 +737,15 @@ impl Implementation for Uring {
         joins.into_iter().flatten().for_each(|operation| self.cancel(operation));
     }
 
+    #[inline]
+    fn give_back(&mut self, lease: Lease) {
+        self.blocks.reclaim(lease);
+    }
+
     fn cancel(&mut self, operation: Operation) {
+        if is_of_socket(operation) {
+            return self.cancel_of_socket(operation);
+        }
         let Some(in_flight) = self.operations.get_mut(operation) else { return };
         if in_flight.cancelled {
             return;
@@ -608,14 +766,14 @@ impl Implementation for Uring {
 
     fn counters(&mut self) -> Counters {
         let parked = |keys: &mut dyn Iterator<Item = &Operation>| {
-            keys.filter(|key| self.operations.contains_key(**key)).count()
+            keys.filter(|key| self.is_in_flight(**key)).count()
         };
         let parked_receives = parked(&mut self.parked_receives.iter());
         let parked_accepts = parked(&mut self.parked_accepts.iter());
         let (receive_blocks, leased_blocks) = self.blocks.counts();
         Counters {
             sockets: self.sockets.len(),
-            operations: self.operations.len(),
+            operations: self.operations.len() + self.in_entries,
             receive_blocks,
             leased_blocks,
             parked_receives,
@@ -628,16 +786,32 @@ impl Implementation for Uring {
 impl Uring {
     fn insert(&mut self, socket: socket2::Socket) -> io::Result<Socket> {
         let fd = OwnedFd::from(socket);
+        // The first slot of the table is never used.
+        if self.sockets.len() + 1 >= SOCKETS_MAX {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
         make_blocking(&fd)?;
-        let fd = self.table.place(fd, &self.ring);
-        let entry = Entry {
-            fd,
-            receiving: None,
-            sending: None,
-            closing: None,
-            full: false,
-            flow: Flow::new(),
+        Ok(self.sockets.insert(Entry::new(self.table.place(fd, &self.ring))))
+    }
+
+    fn cancel_of_socket(&mut self, operation: Operation) {
+        let Some(entry) = self.sockets.get_mut(socket_of(operation)) else { return };
+        let cancelled = if entry.receiving == Some(operation) {
+            &mut entry.receive_cancelled
+        } else if entry.sending == Some(operation) {
+            &mut entry.send_cancelled
+        } else {
+            return;
         };
-        Ok(self.sockets.insert(entry))
+        if std::mem::replace(cancelled, true) {
+            return;
+        }
+        if entry.receiving == Some(operation) && entry.receive_parked {
+            let mut queued = std::mem::take(&mut self.queued);
+            self.end_receive(operation, Err(Failure::Cancelled), &mut queued);
+            self.queued = queued;
+        } else {
+            self.push_cancel(operation);
+        }
     }
 }

@@ -28,8 +28,6 @@ pub(super) struct Ring {
     /// Linux 6.12: deadlines may be points on `CLOCK_MONOTONIC` in place of durations, and a sleep
     /// may wait for several completions and then for less.
     pub(super) absolute: bool,
-    /// `Time::ZERO` on `CLOCK_MONOTONIC`, in nanoseconds.
-    origin_nanos: u64,
     /// System calls made, ever.
     pub(super) enters: u64,
 }
@@ -62,14 +60,7 @@ impl Ring {
         }
         // The absolute timer came with the same release as this feature.
         let absolute = uring.params().is_feature_min_timeout();
-        let mut ring = Ring {
-            uring,
-            overflow: VecDeque::new(),
-            sleep_flags,
-            absolute,
-            origin_nanos: origin_nanos(),
-            enters: 0,
-        };
+        let mut ring = Ring { uring, overflow: VecDeque::new(), sleep_flags, absolute, enters: 0 };
         ring.require_enter()?;
         Ok(ring)
     }
@@ -110,7 +101,7 @@ impl Ring {
     /// # Safety
     /// What the entry refers to stays valid, and unused by others where the kernel writes, until
     /// its final completion.
-    #[inline]
+    #[inline(always)]
     pub(super) unsafe fn push(&mut self, entry: &squeue::Entry) {
         if self.overflow.is_empty() {
             // SAFETY: the caller's promise.
@@ -118,12 +109,13 @@ impl Ring {
                 return;
             }
         }
-        self.push_to_full(entry);
+        // A copy, so that one that fits is made where it belongs.
+        self.push_to_full(entry.clone());
     }
 
     #[cold]
-    fn push_to_full(&mut self, entry: &squeue::Entry) {
-        self.overflow.push_back(entry.clone());
+    fn push_to_full(&mut self, entry: squeue::Entry) {
+        self.overflow.push_back(entry);
         self.enters += 1;
         // A failure here is the next enter's to report; the entries are kept.
         if self.uring.submit().is_ok() {
@@ -205,7 +197,7 @@ impl Ring {
             return unsafe { submitter.enter::<libc::sigset_t>(pending, want, flags.bits(), None) };
         };
         let (nanos, clock) = if self.absolute {
-            (until.as_nanos().saturating_add(self.origin_nanos), EnterFlags::ABS_TIMER)
+            (until.as_nanos().saturating_add(crate::time::origin()), EnterFlags::ABS_TIMER)
         } else {
             (until.since(Time::monotonic()).as_nanos() as u64, EnterFlags::empty())
         };
@@ -296,16 +288,6 @@ fn require_operations(uring: &IoUring) -> io::Result<()> {
             format!("this kernel's io_uring lacks the operation {name}"),
         )),
     }
-}
-
-/// Where `Time::ZERO` lies on `CLOCK_MONOTONIC`.
-fn origin_nanos() -> u64 {
-    let now = Time::monotonic();
-    let mut clock = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `clock` is a valid place for the result, and outlives the call.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut clock) };
-    // The clock was read last, so that deadlines are late by nanoseconds rather than early.
-    (clock.tv_sec as u64 * 1_000_000_000 + clock.tv_nsec as u64).saturating_sub(now.as_nanos())
 }
 
 /// What was refused, and the system's word on it.

@@ -6,14 +6,16 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use io_uring::cqueue::{self, buffer_select, more};
-use slotmap::KeyData;
+use slotmap::{Key, KeyData};
 
 use super::ring::Sleep;
-use super::{CANCEL, Kind, RETRY_DELAY, SHARE, State, Uring, WAKE};
+use super::{CANCEL, Kind, OF_SOCKET, RETRY_DELAY, SENDS, SHARE, State, Uring, WAKE, socket_of};
 use crate::listener::IncomingOrigin;
 use crate::port::{Implementation, peer_of};
 use crate::{Completion, Event, Failure, Incoming, Operation, Time, Token};
 
+/// Marks of a send that its socket's entry keeps.
+const OF_SOCKET_SENDS: u64 = OF_SOCKET | SENDS;
 /// Completions taken off the ring at a time.
 const BATCH: usize = 32;
 /// Failures of an accept, one after another, after which it waits before it goes on, whatever they
@@ -27,6 +29,15 @@ pub(super) fn failure(result: i32) -> Failure {
     match -result {
         libc::ECANCELED => Failure::Cancelled,
         errno => Failure::Io(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// Makes room for one completion more. Asked before it is made, that lets it be made in its place.
+#[inline(always)]
+pub(super) fn make_room(completions: &mut Vec<Completion>) {
+    if completions.len() == completions.capacity() {
+        completions.reserve(BATCH);
+        assert!(completions.len() < completions.capacity());
     }
 }
 
@@ -99,7 +110,7 @@ impl Uring {
         }
         if !self.cancel_again.is_empty() {
             for key in std::mem::take(&mut self.cancel_again) {
-                if self.operations.contains_key(key) {
+                if self.is_in_flight(key) {
                     self.push_cancel(key);
                 }
             }
@@ -113,8 +124,9 @@ impl Uring {
         let mut blocks = self.blocks.provided();
         while blocks > 0 {
             let Some(key) = self.parked_receives.pop_front() else { return };
-            if self.operations.contains_key(key) {
-                self.arm(key);
+            // A later receive of the socket may have its key, but then it is not parked.
+            if self.sockets.get(socket_of(key)).is_some_and(|entry| entry.receive_parked) {
+                self.arm_receive(key);
                 blocks -= 1;
             }
         }
@@ -150,13 +162,25 @@ impl Uring {
     fn completed(&mut self, entry: &cqueue::Entry, completions: &mut Vec<Completion>) {
         let (user_data, result, flags) = (entry.user_data(), entry.result(), entry.flags());
         let key = Operation::from(KeyData::from_ffi(user_data));
+        match user_data & (CANCEL | OF_SOCKET | SENDS) {
+            OF_SOCKET => self.received(key, result, flags, completions),
+            OF_SOCKET_SENDS => self.sent(key, result, completions),
+            _ => self.completed_of_table(key, result, flags, completions),
+        }
+    }
+
+    fn completed_of_table(
+        &mut self,
+        key: Operation,
+        result: i32,
+        flags: u32,
+        completions: &mut Vec<Completion>,
+    ) {
         let Some(operation) = self.operations.get_mut(key) else {
-            return self.completed_besides(user_data, result, flags);
+            return self.completed_besides(key.data().as_ffi(), result, flags);
         };
         let token = operation.token;
         match &mut operation.kind {
-            Kind::Receive => self.received(key, token, result, flags, completions),
-            Kind::Send { .. } => self.sent(key, result, completions),
             Kind::ReceiveInto(_) => self.received_into(key, result, completions),
             Kind::Accept => self.accepted(key, token, result, flags, completions),
             Kind::SendFile(_) => self.file_progressed(key, result, completions),
@@ -183,7 +207,7 @@ impl Uring {
         } else if user_data & CANCEL != 0 {
             let key = Operation::from(KeyData::from_ffi(user_data & !CANCEL));
             // If it is found to be running (EALREADY), it ends by itself.
-            if result == -libc::ENOENT && self.operations.contains_key(key) {
+            if result == -libc::ENOENT && self.is_in_flight(key) {
                 self.cancel_again.push(key);
             }
         } else {
@@ -198,14 +222,19 @@ impl Uring {
     fn received(
         &mut self,
         key: Operation,
-        token: Token,
         result: i32,
         flags: u32,
         completions: &mut Vec<Completion>,
     ) {
+        let Some(entry) = self.sockets.get(socket_of(key)) else {
+            return self.completed_besides(key.data().as_ffi(), result, flags);
+        };
+        debug_assert_eq!(entry.receiving, Some(key));
         if result > 0
             && let Some(block) = buffer_select(flags)
         {
+            make_room(completions);
+            let token = entry.receive_token;
             let lease = self.blocks.lease(block, result as usize);
             completions.push(Completion { token, event: Event::Received(lease) });
             if more(flags) {
@@ -233,22 +262,22 @@ impl Uring {
         if more(flags) {
             return;
         }
-        let Some(operation) = self.operations.get_mut(key) else { return };
+        let Some(entry) = self.sockets.get_mut(socket_of(key)) else { return };
         match -result {
-            0 => self.end(key, Event::ReceiveEnded(Ok(())), completions),
-            libc::ENOBUFS if !operation.cancelled => {
-                operation.state = State::Parked;
+            0 => self.end_receive(key, Ok(()), completions),
+            libc::ENOBUFS if !entry.receive_cancelled => {
+                entry.receive_parked = true;
                 self.parked_receives.push_back(key);
                 self.blocks.was_empty();
             }
             errno if errno < 0 || errno == libc::EINTR || errno == libc::ENOBUFS => {
-                if operation.cancelled {
-                    self.end(key, Event::ReceiveEnded(Err(Failure::Cancelled)), completions);
+                if entry.receive_cancelled {
+                    self.end_receive(key, Err(Failure::Cancelled), completions);
                 } else {
-                    self.arm(key);
+                    self.arm_receive(key);
                 }
             }
-            _ => self.end(key, Event::ReceiveEnded(Err(failure(result))), completions),
+            _ => self.end_receive(key, Err(failure(result)), completions),
         }
     }
 
@@ -280,27 +309,20 @@ impl Uring {
         if result <= 0 {
             return self.send_failed(key, result, completions);
         }
-        let Some((operation, closing)) = self.take(key) else { return };
-        if let Kind::Send { gather, message } = operation.kind {
-            self.keep(message);
-            let event = Event::Sent { gather, result: Ok(result as usize) };
-            completions.push(Completion { token: operation.token, event });
-        }
-        if closing {
-            self.close_joined(operation.socket, completions);
-        }
+        self.end_send(key, Ok(result as usize), completions);
     }
 
     #[cold]
     fn send_failed(&mut self, key: Operation, result: i32, completions: &mut Vec<Completion>) {
-        let Some(operation) = self.operations.get(key) else { return };
-        match -result {
-            libc::EINTR if !operation.cancelled => self.arm(key),
-            libc::EINTR => self.fail(key, Failure::Cancelled, completions),
+        let Some(entry) = self.sockets.get(socket_of(key)) else { return };
+        let why = match -result {
+            libc::EINTR if !entry.send_cancelled => return self.arm_send_again(key),
+            libc::EINTR => Failure::Cancelled,
             // A stream takes at least one byte or fails.
-            0 => self.fail(key, Failure::Io(io::ErrorKind::WriteZero.into()), completions),
-            _ => self.fail(key, failure(result), completions),
-        }
+            0 => Failure::Io(io::ErrorKind::WriteZero.into()),
+            _ => failure(result),
+        };
+        self.end_send(key, Err(why), completions);
     }
 
     #[cold]
@@ -393,12 +415,16 @@ impl Drop for Uring {
             }
             completions.clear();
         }
-        if self.operations.is_empty() {
+        let left = self.operations.len() + self.in_entries;
+        if left == 0 {
             self.blocks.close(&self.ring);
         } else {
             // The kernel may still write to blocks and read from gathers: keep them for ever.
-            tracing::error!(left = self.operations.len(), "operations outlive their port");
+            tracing::error!(left, "operations outlive their port");
             std::mem::forget(std::mem::take(&mut self.operations));
+            self.sockets
+                .values_mut()
+                .for_each(|entry| std::mem::forget((entry.gather.take(), entry.message.take())));
         }
     }
 }
