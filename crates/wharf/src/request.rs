@@ -162,6 +162,20 @@ impl View {
         }
     }
 
+    /// Leaves nothing. What was there, if it was a lease.
+    #[inline(always)]
+    fn take_lease(&mut self) -> Option<Lease> {
+        // Asked beforehand, so that no more than a lease is moved.
+        if !matches!(self, View::Lease(_)) {
+            *self = View::Empty;
+            return None;
+        }
+        match std::mem::take(self) {
+            View::Lease(lease) => Some(lease),
+            View::Empty | View::Joined(_) => None,
+        }
+    }
+
     fn share(&self, range: Range<usize>) -> Bytes {
         match self {
             View::Empty => Bytes::new(),
@@ -514,11 +528,11 @@ impl Request {
     }
 
     /// As [`recycle`](Request::recycle), of a GET that had a head and no more: not a body, not a
-    /// path with parameters, nothing that hooks attach, no part in a worker's hands.
+    /// path with parameters, nothing that hooks attach, no part in a worker's hands. What it was
+    /// received in is the caller's.
     #[inline(always)]
-    pub(crate) fn recycle_bare(&mut self) {
+    pub(crate) fn recycle_bare(&mut self) -> Option<Lease> {
         self.head.clear();
-        self.bytes = View::Empty;
         self.target = None;
         debug_assert!(
             self.method == Method::GET
@@ -533,6 +547,7 @@ impl Request {
                 && self.reservation.is_empty()
                 && matches!(self.work_mut(), Work::Handle)
         );
+        self.bytes.take_lease()
     }
 
     /// Makes the block ready for its next request; capacities stay.

@@ -672,10 +672,11 @@ impl Response {
     }
 
     /// All that is in an answer which says nothing but 200, and perhaps a content type that was
-    /// written out beforehand; else the answer.
-    #[inline]
-    #[expect(clippy::result_large_err, reason = "what is no error is what is to be small here")]
-    pub(crate) fn into_plain(self) -> Result<Plain, Response> {
+    /// written out beforehand. Any other answer is put into `other`, which has none yet.
+    ///
+    /// Inlined behind what makes the answer, most of this is known when it is compiled.
+    #[inline(always)]
+    pub(crate) fn or_into(self, other: &mut Option<Response>) -> Option<Plain> {
         let is_plain = self.status == StatusCode::OK
             && self.wording == Wording::Handlers
             && self.fields.others().is_empty()
@@ -684,9 +685,12 @@ impl Response {
             && !self.invalid;
         match self.body {
             Body::Whole(body) if is_plain => {
-                Ok(Plain { content_type: self.fields.into_known(), body })
+                Some(Plain { content_type: self.fields.into_known(), body })
             }
-            _ => Err(self),
+            _ => {
+                put(self, other);
+                None
+            }
         }
     }
 
@@ -705,6 +709,20 @@ impl Response {
             Body::Whole(_) | Body::Parts(_) => self.body_len(),
             Body::Stream(_) => None,
         }
+    }
+}
+
+/// Out of line, so that it is compiled once and not with each handler.
+#[cold]
+#[inline(never)]
+fn put(response: Response, other: &mut Option<Response>) {
+    *other = Some(response);
+}
+
+impl From<Plain> for Response {
+    fn from(plain: Plain) -> Response {
+        let fields = plain.content_type.map_or_else(Fields::default, Fields::of);
+        Response::made(StatusCode::OK, fields, plain.body)
     }
 }
 

@@ -23,6 +23,7 @@ use crate::error::{Error, Kind};
 use crate::exact::Exact;
 use crate::hooks::{After, Before, Hook, Hooks, OnError, Verdict};
 use crate::hosts::{Host, Hosts};
+use crate::response::Plain;
 use crate::statistics::Counts;
 use crate::{IntoResponse, Request, Response};
 

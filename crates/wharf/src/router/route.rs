@@ -2,8 +2,11 @@
 
 use super::*;
 
-/// A handler whose type is forgotten.
-pub(crate) type Handler = Arc<dyn Fn(&Request) -> Response + Send + Sync>;
+/// A handler whose type is forgotten. An answer that is plain is returned, any other put into the
+/// place for it: so what nearly all answers have in them is all that is handed on, and what a type
+/// of answer never has is not looked for.
+pub(crate) type Handler =
+    Box<dyn Fn(&Request, &mut Option<Response>) -> Option<Plain> + Send + Sync>;
 
 /// A method, its handler, and how the handler is run. Made by [`get`], [`post`] and their like.
 pub struct Route {
@@ -51,7 +54,9 @@ impl Route {
     {
         Route {
             method,
-            handler: Arc::new(move |request| handler(request).into_response()),
+            handler: Box::new(move |request, other| {
+                handler(request).into_response().or_into(other)
+            }),
             options: RouteOptions::default(),
             hooks: Hooks::default(),
             name: None,

@@ -1,7 +1,6 @@
 //! The routes of a server as its shards look requests up in them.
 
 use super::*;
-use crate::response::Plain;
 
 /// The routes as the shards look them up.
 #[derive(Default)]
@@ -83,43 +82,45 @@ impl Target {
     }
 
     /// Runs the handler, which has no hooks. An answer that is plain is returned, any other put
-    /// into `other`: so what nearly all answers have in them is all that is handed on, and not
-    /// the room for what they might have.
-    #[inline]
+    /// into `other`.
+    ///
+    /// A handler's panic is its own: the client gets a 500, nobody else notices.
+    #[inline(always)]
     pub(crate) fn call_bare(
         &self,
         request: &Request,
         counts: &Counts,
         other: &mut Option<Response>,
     ) -> Option<Plain> {
-        debug_assert!(self.hooks.is_empty());
-        let answer = || match (self.handler)(request).into_plain() {
-            Ok(plain) => Some(plain),
-            Err(response) => {
-                *other = Some(finished(response, request));
-                None
+        let mut plain = None;
+        let answer = || {
+            plain = (self.handler)(request, other);
+            if plain.is_none() {
+                finish(other, request);
             }
         };
-        catch_unwind(AssertUnwindSafe(answer)).unwrap_or_else(|panic| {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(answer)) {
             *other = Some(panicked(&self.name, panic, counts));
-            None
-        })
+            return None;
+        }
+        plain
     }
 
-    /// A handler's panic is its own: the client gets a 500, nobody else notices.
-    #[inline]
     fn run(&self, request: &Request, counts: &Counts) -> Response {
-        let answer = || finished((self.handler)(request), request);
-        catch_unwind(AssertUnwindSafe(answer))
-            .unwrap_or_else(|panic| panicked(&self.name, panic, counts))
+        let mut other = None;
+        match self.call_bare(request, counts, &mut other) {
+            Some(plain) => Response::from(plain),
+            None => other.expect("what is not returned is put there"),
+        }
     }
 }
 
-/// What a handler's answer is once the request's conditions, what can be sent, and the log have had
-/// their say.
-#[inline]
-fn finished(response: Response, request: &Request) -> Response {
-    response.selected(request).checked().with_cause_told(request)
+/// Gives the request's conditions, what can be sent, and the log their say on a handler's answer. Of
+/// a plain one they have nothing to say.
+#[cold]
+fn finish(answer: &mut Option<Response>, request: &Request) {
+    *answer =
+        answer.take().map(|response| response.selected(request).checked().with_cause_told(request));
 }
 
 #[cold]
@@ -354,9 +355,9 @@ impl Routes {
     /// added up to now.
     pub(super) fn not_found(&self) -> Handler {
         let own: Arc<[Method]> = self.own_methods.as_slice().into();
-        Arc::new(move |request| match is_known(request.method(), &own) {
-            true => not_found(),
-            false => not_implemented(),
+        Box::new(move |request, other| {
+            let known = is_known(request.method(), &own);
+            if known { not_found() } else { not_implemented() }.or_into(other)
         })
     }
 

@@ -26,8 +26,10 @@ pub(super) struct Batch {
     /// The route of the calls in it.
     target: usize,
     calls: u32,
-    /// None: to be asked for when a call begins.
+    /// None: to be asked for when a call begins. Some if there are calls.
     began: Option<Time>,
+    /// Slow calls of that route change where the next one runs.
+    is_adaptive: bool,
     /// The port's tick when it was last asked for.
     tick: u64,
     waited: ProcessorWait,
@@ -37,20 +39,29 @@ impl Context {
     /// The wait is over and `now` is fresh: a batch may begin from it.
     pub(super) fn begin_turn(&mut self) {
         self.now = self.port.now();
+        self.idle_deadline = self.now + self.shared.limits.idle_timeout;
+        self.stall_deadline = self.now + self.shared.limits.write_stall_timeout;
         self.batch.began = Some(self.now);
     }
 
     /// An inline call of that route begins.
+    #[inline(always)]
     pub(super) fn begin_call(&mut self, target: usize) {
-        if self.batch.calls > 0 && self.batch.target != target {
+        if self.batch.calls == 0 || self.batch.target != target {
+            self.begin_batch(target);
+        }
+    }
+
+    #[inline(never)]
+    fn begin_batch(&mut self, target: usize) {
+        if self.batch.calls > 0 {
             self.end_batch();
         }
         self.batch.target = target;
-        if self.batch.calls == 0 && self.shared.dispatch[target].is_adaptive() {
-            // What the thread waited before, the batch does not know of, and so must not count.
-            if self.batch.waited.begin() {
-                self.batch.began = None;
-            }
+        self.batch.is_adaptive = self.shared.dispatch[target].is_adaptive();
+        // What the thread waited before, the batch does not know of, and so must not count.
+        if self.batch.is_adaptive && self.batch.waited.begin() {
+            self.batch.began = None;
         }
         if self.batch.began.is_none() {
             self.batch.began = Some(self.port.clock());
@@ -58,6 +69,7 @@ impl Context {
     }
 
     /// The call that was begun has ended.
+    #[inline(always)]
     pub(super) fn end_call(&mut self) {
         self.batch.calls += 1;
         if self.batch.calls >= MAX_CALLS || self.may_have_stalled() {
@@ -67,8 +79,9 @@ impl Context {
 
     /// Whether the last call may have been long. That of a route which stays inline whatever it
     /// takes is none the wiser for being seen at once.
+    #[inline(always)]
     fn may_have_stalled(&mut self) -> bool {
-        if !self.shared.dispatch[self.batch.target].is_adaptive() {
+        if !self.batch.is_adaptive {
             return false;
         }
         let tick = self.port.tick();
@@ -83,6 +96,7 @@ impl Context {
         self.batch.began = None;
     }
 
+    #[inline(never)]
     fn end_batch(&mut self) {
         let now = self.port.clock();
         let calls = std::mem::take(&mut self.batch.calls);

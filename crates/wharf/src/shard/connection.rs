@@ -40,7 +40,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use smallvec::SmallVec;
-use wharf_http::{CONTINUE, Framing as BodyFraming, Refusal, TargetForm, status_allows_body};
+use wharf_http::{
+    CONTINUE, Framing as BodyFraming, Refusal, RequestHead, TargetForm, status_allows_body,
+};
 use wharf_port::{Failure, FileRange, Gather, Lease, Operation, Socket, Time, Token};
 
 use super::body::{Assembly, Progress};
@@ -179,16 +181,15 @@ impl Connection {
     // Completions.
 
     pub(super) fn received(&mut self, lease: Lease, cx: &mut Context) {
+        let is_quiet = self.pending.is_empty() && !self.sending && self.output.is_none();
+        if self.status == Status::Idle && is_quiet {
+            return self.serve(lease, cx);
+        }
         match self.status {
             Status::Ending | Status::Lingering | Status::Closing => return,
             Status::Idle | Status::Head | Status::Body | Status::Handling | Status::Answering => {}
         }
-        let view = View::Lease(lease);
-        let is_quiet = self.pending.is_empty() && !self.sending && self.output.is_none();
-        if self.status == Status::Idle && is_quiet {
-            return self.serve(view, cx);
-        }
-        self.pending.push(view);
+        self.pending.push(View::Lease(lease));
         self.advance(cx);
     }
 
@@ -240,11 +241,15 @@ impl Connection {
             return cx.recycle_output(gather);
         }
         match result {
+            // An idle connection gets another deadline when all is sent.
+            Ok(count) if self.status == Status::Idle && count == gather.remaining() => {}
             Ok(count) => {
                 gather.advance(count);
-                // An idle connection gets another deadline when all is sent.
-                if gather.remaining() > 0 || self.status != Status::Idle {
-                    self.output_progressed(count, cx);
+                self.output_progressed(count, cx);
+                if gather.remaining() > 0 {
+                    self.sending = true;
+                    cx.port.send(self.socket, gather, self.token);
+                    return;
                 }
             }
             Err(Failure::Cancelled) => return cx.recycle_output(gather),
@@ -253,16 +258,11 @@ impl Connection {
                 return self.peer_is_gone(&error, cx);
             }
         }
-        if gather.remaining() > 0 {
-            self.sending = true;
-            cx.port.send(self.socket, gather, self.token);
-            return;
-        }
         cx.recycle_output(gather);
         match self.status {
             Status::Ending if self.output.is_none() => self.finish(cx),
             Status::Idle => {
-                self.deadline = cx.now + cx.shared.limits.idle_timeout;
+                self.deadline = cx.idle_deadline;
                 // Nearly always there is nothing to go on with, and this is worth knowing at once.
                 let is_quiet = self.output.is_none() && self.pending.is_empty();
                 if !is_quiet || self.input_ended || !self.is_receiving() {
@@ -495,7 +495,7 @@ impl Connection {
 
     /// Nothing more is served; what is in the output is still sent.
     fn end(&mut self, reason: CloseReason, cx: &Context) {
-        self.enter(Status::Ending, cx.now + cx.shared.limits.write_stall_timeout);
+        self.enter(Status::Ending, cx.stall_deadline);
         self.ending = reason;
     }
 

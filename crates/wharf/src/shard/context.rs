@@ -25,6 +25,10 @@ pub(super) struct Context {
     /// This shard's number.
     pub(super) shard: usize,
     pub(super) now: Time,
+    /// When a connection that is idle from now on has been so for too long.
+    pub(super) idle_deadline: Time,
+    /// When a peer that takes nothing from now on has done so for too long.
+    pub(super) stall_deadline: Time,
     pub(super) openings: Openings,
     pub(super) head_limits: HeadLimits,
     /// Answers say `Connection: close`.
@@ -39,6 +43,8 @@ pub(super) struct Context {
     /// that is handed on.
     #[allow(clippy::vec_box)]
     requests: Vec<Box<Request>>,
+    /// The one that was recycled last, if the next has not taken it.
+    request: Option<Box<Request>>,
     #[allow(clippy::vec_box)]
     outputs: Vec<Box<Gather>>,
 }
@@ -54,10 +60,12 @@ impl Context {
         };
         Context {
             requests_answered: shared.counts.requests[shard].clone(),
+            now,
+            idle_deadline: now + limits.idle_timeout,
+            stall_deadline: now + limits.write_stall_timeout,
             port,
             shared,
             shard,
-            now,
             openings,
             head_limits,
             draining: false,
@@ -65,12 +73,18 @@ impl Context {
             calls_workers: false,
             deferred: VecDeque::new(),
             requests: Vec::with_capacity(KEPT),
+            request: None,
             outputs: Vec::with_capacity(KEPT),
         }
     }
 
     #[inline]
     pub(super) fn take_request(&mut self) -> Box<Request> {
+        self.request.take().unwrap_or_else(|| self.take_another())
+    }
+
+    #[cold]
+    fn take_another(&mut self) -> Box<Request> {
         self.requests.pop().unwrap_or_else(|| Box::new(Request::blank()))
     }
 
@@ -83,12 +97,22 @@ impl Context {
     /// Of a request that had [nothing](Request::recycle_bare) beside its head.
     #[inline(always)]
     pub(super) fn recycle_bare_request(&mut self, mut request: Box<Request>) {
-        request.recycle_bare();
+        if let Some(lease) = request.recycle_bare() {
+            self.port.give_back(lease);
+        }
         self.keep_request(request);
     }
 
     #[inline(always)]
     fn keep_request(&mut self, request: Box<Request>) {
+        match self.request {
+            None => self.request = Some(request),
+            Some(_) => self.keep_another(request),
+        }
+    }
+
+    #[cold]
+    fn keep_another(&mut self, request: Box<Request>) {
         if self.requests.len() < KEPT {
             self.requests.push(request);
         }
@@ -138,7 +162,7 @@ impl Context {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn recycle_output(&mut self, mut output: Box<Gather>) {
         output.clear();
         if self.outputs.len() < KEPT && output.block_mut().capacity() <= KEPT_OUTPUT_BYTES {

@@ -183,10 +183,13 @@ impl Shard {
         self.cx.port.wait(&mut completions, self.next_time())?;
         self.cx.begin_turn();
         self.update_date();
-        for (number, completion) in completions.drain(..).enumerate() {
+        let mut before_call = CALL_AFTER;
+        for completion in completions.drain(..) {
             self.dispatch(completion);
-            if (number + 1).is_multiple_of(CALL_AFTER) {
+            before_call -= 1;
+            if before_call == 0 {
                 self.cx.call_workers();
+                before_call = CALL_AFTER;
             }
         }
         self.completions = completions;
@@ -199,29 +202,45 @@ impl Shard {
         Ok(self.drain_on())
     }
 
-    fn dispatch(&mut self, completion: Completion) {
-        let key = ConnectionKey::from(KeyData::from_ffi(completion.token.0));
+    #[inline(always)]
+    fn dispatch(&mut self, Completion { token, event }: Completion) {
+        let key = ConnectionKey::from(KeyData::from_ffi(token.0));
         let cx = &mut self.cx;
         let Some(connection) = self.connections.get_mut(key) else {
-            return self.dispatch_other(completion.event);
+            return self.dispatch_other(Completion { token, event });
         };
-        match completion.event {
+        match event {
             Event::Received(lease) => connection.received(lease, cx),
             Event::Sent { gather, result } => connection.sent(gather, result, cx),
+            event => self.dispatch_rare(Completion { token, event }),
+        }
+    }
+
+    /// What happens to a connection once in many requests.
+    #[inline(never)]
+    fn dispatch_rare(&mut self, completion: Completion) {
+        let key = ConnectionKey::from(KeyData::from_ffi(completion.token.0));
+        let cx = &mut self.cx;
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        match completion.event {
             Event::ReceiveEnded(result) => connection.receive_ended(result, cx),
             Event::ReceivedInto { block, result } => connection.received_into(block, result, cx),
             Event::ShutDown(_) => connection.shut_down(cx),
             Event::Closed => self.remove(key),
             Event::FileSent { range, result } => connection.file_sent(range, result, cx),
+            Event::Received(_) | Event::Sent { .. } => {
+                debug_assert!(false, "these are not rare");
+            }
             Event::Accepted(_) | Event::AcceptEnded(_) => {
                 debug_assert!(false, "no connection submits these");
             }
         }
     }
 
-    fn dispatch_other(&mut self, event: Event) {
+    #[inline(never)]
+    fn dispatch_other(&mut self, completion: Completion) {
         self.cx.interrupt_batch();
-        match event {
+        match completion.event {
             Event::Accepted(incoming) => self.accepted(incoming),
             Event::AcceptEnded(failure) => {
                 if let Some(listening) = &mut self.listening {

@@ -232,9 +232,13 @@ impl Outflow {
 /// Appends bytes of a body as they are: small ones by a copy, in place of a send of one part more.
 #[inline(always)]
 pub(super) fn append(output: &mut Gather, bytes: Bytes) {
-    if bytes.len() <= COPIED_BODY_BYTES && !output.has_parts() {
-        output.block_mut().extend_from_slice(&bytes);
-    } else {
-        output.push(bytes);
+    if bytes.len() > COPIED_BODY_BYTES || output.has_parts() {
+        return push(output, bytes);
     }
+    output.block_mut().extend_from_slice(&bytes);
+}
+
+#[cold]
+fn push(output: &mut Gather, bytes: Bytes) {
+    output.push(bytes);
 }

@@ -39,6 +39,12 @@ impl Pending {
         }
     }
 
+    /// Takes the first in line, if it is a lease that nothing was put before.
+    #[inline]
+    pub(super) fn next_lease(&mut self) -> Option<Lease> {
+        self.first.take()
+    }
+
     /// Takes the first in line.
     #[inline]
     pub(super) fn next(&mut self) -> Option<View> {

@@ -198,7 +198,7 @@ impl Connection {
             }
             _ => {
                 self.reading = None;
-                self.enter(Status::Idle, cx.now + cx.shared.limits.idle_timeout);
+                self.enter(Status::Idle, cx.idle_deadline);
             }
         }
     }
@@ -223,7 +223,7 @@ impl Connection {
             }
             Next::File(range) => {
                 self.sending = true;
-                self.deadline = cx.now + cx.shared.limits.write_stall_timeout;
+                self.deadline = cx.stall_deadline;
                 cx.port.send_file(self.socket, range, self.token);
                 false
             }
@@ -322,7 +322,7 @@ impl Connection {
         match self.status {
             // The body's own deadline goes on, and the handler's.
             Status::Body | Status::Handling => {}
-            _ => self.deadline = cx.now + cx.shared.limits.write_stall_timeout,
+            _ => self.deadline = cx.stall_deadline,
         }
         cx.port.send(self.socket, gather, self.token);
     }
@@ -336,7 +336,7 @@ impl Connection {
         let limits = &cx.shared.limits;
         let earned = count as f64 / f64::from(limits.send_bytes_per_second);
         let earned = std::time::Duration::try_from_secs_f64(earned).unwrap_or_default();
-        self.deadline = (self.deadline + earned).min(cx.now + limits.write_stall_timeout);
+        self.deadline = (self.deadline + earned).min(cx.stall_deadline);
     }
 }
 

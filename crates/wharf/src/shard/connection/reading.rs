@@ -246,7 +246,7 @@ impl Connection {
         }
         if flow.is_whole() {
             self.reading = None;
-            self.enter(Status::Idle, cx.now + cx.shared.limits.idle_timeout);
+            self.enter(Status::Idle, cx.idle_deadline);
         } else {
             self.end(CloseReason::Refused, cx);
             self.finish_if_sent(cx);
@@ -279,28 +279,32 @@ impl Connection {
 
 /// Finds out what is to happen to a request whose head is whole.
 fn route(request: &mut Request, cx: &Context) -> Plan {
-    match route_exactly(request, cx) {
+    let bytes = request.bytes.as_slice();
+    request.target = route_exactly(&request.head, &mut request.method, bytes, cx);
+    match request.target {
         Some(target) => Plan::Handle(target),
         None => route_by_all(request, cx),
     }
 }
 
-/// The handler of a path that has a route without parameters. None: look on.
+/// The handler of a path that has a route without parameters, by a head and the bytes that it was
+/// read from. None: look on. Finds out the method, which is GET so far.
 #[inline(always)]
-pub(super) fn route_exactly(request: &mut Request, cx: &Context) -> Option<usize> {
-    let bytes = request.bytes.as_slice();
-    let method = request.head.method().of(bytes);
-    // As a recycled request has it already.
-    if method != b"GET" {
+pub(super) fn route_exactly(
+    head: &RequestHead,
+    method: &mut Method,
+    bytes: &[u8],
+    cx: &Context,
+) -> Option<usize> {
+    let name = head.method().of(bytes);
+    if name != b"GET" {
         // The parser admits only tokens, and every token is a method.
-        request.method = Method::from_bytes(method).ok()?;
+        *method = Method::from_bytes(name).ok()?;
     }
-    if request.head.form() != TargetForm::Origin {
+    if head.form() != TargetForm::Origin {
         return None;
     }
-    let path = request.head.path().of(bytes);
-    request.target = cx.shared.routes.find_exact(&request.method, path);
-    request.target
+    cx.shared.routes.find_exact(method, head.path().of(bytes))
 }
 
 /// What becomes of a request whose method is known and whose path has to be looked at as a whole.

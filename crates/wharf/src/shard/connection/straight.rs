@@ -10,38 +10,47 @@ use crate::response::Plain;
 impl Connection {
     /// Serves what a connection received that waited for a request, with nothing under way: its
     /// requests one after another, whose answers leave together.
-    #[inline(never)]
-    pub(super) fn serve(&mut self, mut view: View, cx: &mut Context) {
-        while let Some(rest) = self.serve_first(view, cx) {
-            view = rest;
+    #[inline]
+    pub(super) fn serve(&mut self, mut lease: Lease, cx: &mut Context) {
+        while self.serve_first(lease, cx) {
+            match self.pending.next_lease() {
+                Some(next) => lease = next,
+                None => return self.advance(cx),
+            }
         }
     }
 
-    /// Serves the first request. Returns what is behind it, if that may go the same way.
-    #[inline(always)]
-    fn serve_first(&mut self, view: View, cx: &mut Context) -> Option<View> {
+    /// Serves the first request; what is behind it waits for its turn. Whether that may go the same
+    /// way.
+    #[inline(never)]
+    fn serve_first(&mut self, lease: Lease, cx: &mut Context) -> bool {
         let mut request = cx.take_request();
-        let parsed = request.head.parse(view.as_slice(), &cx.head_limits);
+        let parsed = request.head.parse(&lease, &cx.head_limits);
         let (Ok(Some(length)), BodyFraming::None) = (&parsed, request.head.framing()) else {
-            self.head_read(request, view, parsed, cx);
+            self.head_read(request, View::Lease(lease), parsed, cx);
             self.advance(cx);
-            return None;
+            return false;
         };
-        let rest = (*length < view.len()).then(|| view.behind(*length));
+        if *length < lease.len() {
+            self.pending.unread(View::Lease(lease.slice(*length..)));
+        }
+        let target = route_exactly(&request.head, &mut request.method, &lease, cx);
         self.served += 1;
-        request.bytes = view;
+        request.target = target;
+        request.bytes = View::Lease(lease);
         request.peer = Some(self.peer);
-        let target = route_exactly(&mut request, cx);
         if let Some(target) = target
             && self.is_straight(&request, target, cx)
         {
-            return self.serve_here(request, rest, target, cx);
+            return self.serve_here(request, target, cx);
         }
-        rest.into_iter().for_each(|rest| self.pending.unread(rest));
-        let plan = target.map_or_else(|| route_by_all(&mut request, cx), Plan::Handle);
+        let plan = match target {
+            Some(target) => Plan::Handle(target),
+            None => route_by_all(&mut request, cx),
+        };
         self.dispatch(request, plan, cx);
         self.advance(cx);
-        None
+        false
     }
 
     #[inline(always)]
@@ -56,40 +65,37 @@ impl Connection {
     }
 
     #[inline(always)]
-    fn serve_here(
-        &mut self,
-        request: Box<Request>,
-        rest: Option<View>,
-        target: usize,
-        cx: &mut Context,
-    ) -> Option<View> {
+    fn serve_here(&mut self, request: Box<Request>, target: usize, cx: &mut Context) -> bool {
         let mut other = None;
         cx.begin_call(target);
         let (route, counts) = (cx.shared.routes.target(target), &cx.shared.counts);
         let plain = route.call_bare(&request, counts, &mut other);
         cx.end_call();
         let Some(Plain { content_type, body }) = plain else {
-            rest.into_iter().for_each(|rest| self.pending.unread(rest));
             self.respond(request, other.unwrap_or_else(internal_error), cx);
             self.advance(cx);
-            return None;
+            return false;
         };
         cx.requests_answered.add_one();
         let mut output = self.output.take().unwrap_or_else(|| cx.take_output());
         cx.openings.write_head(output.block_mut(), content_type, body.len() as u64);
         outflow::append(&mut output, body);
         cx.recycle_bare_request(request);
-        if rest.is_none() {
-            self.send(output, cx);
-            self.arm_receive(cx);
-            return None;
+        if !self.pending.is_empty() {
+            self.output = Some(output);
+            if self.may_read_head() {
+                return true;
+            }
+            self.advance(cx);
+            return false;
         }
-        self.output = Some(output);
-        if self.may_read_head() {
-            return rest;
+        // As `send` and `arm_receive` do it for a connection that waits for a request.
+        self.sending = true;
+        self.deadline = cx.stall_deadline;
+        cx.port.send(self.socket, output, self.token);
+        if !self.is_receiving() {
+            self.arm_receive_anew(cx);
         }
-        rest.into_iter().for_each(|rest| self.pending.unread(rest));
-        self.advance(cx);
-        None
+        false
     }
 }
