@@ -243,9 +243,13 @@ impl Request {
 
     /// The path as it was sent, escapes and all (RFC 3986 section 3.3).
     pub fn path(&self) -> &str {
-        match self.part(self.head.path()) {
+        text(self.path_bytes())
+    }
+
+    fn path_bytes(&self) -> &[u8] {
+        match self.head.path().of(self.bytes.as_slice()) {
             // An absolute target may leave it out (RFC 9110 section 4.2.3).
-            "" => "/",
+            b"" => b"/",
             path => path,
         }
     }
@@ -303,7 +307,7 @@ impl Request {
     fn param_text(&self, name: &str) -> Option<&str> {
         let position = self.names.as_ref()?.iter().position(|known| **known == *name)?;
         match self.parameters.get(position)? {
-            Parameter::Plain(range) => self.path().get(range.clone()),
+            Parameter::Plain(range) => self.path_bytes().get(range.clone()).map(text),
             Parameter::Decoded(_, text) => Some(text),
         }
     }
@@ -314,7 +318,7 @@ impl Request {
         let position = self.names.as_ref()?.iter().position(|known| **known == *name)?;
         let (Parameter::Plain(range) | Parameter::Decoded(range, _)) =
             self.parameters.get(position)?;
-        self.path().get(range.clone())
+        self.path_bytes().get(range.clone()).map(text)
     }
 
     /// The first field of that name, if its value is text. Names are compared without regard to
@@ -494,14 +498,12 @@ impl Request {
     }
 
     fn part(&self, span: Span) -> &str {
-        // The parser admits only ASCII where this is used.
-        std::str::from_utf8(span.of(self.bytes.as_slice())).unwrap_or_default()
+        text(span.of(self.bytes.as_slice()))
     }
 
     /// Sets a parameter of the route, a part of the path. False: its escapes are not UTF-8.
     pub(crate) fn decode_parameter(&mut self, value: Range<usize>) -> bool {
-        let path = self.path().as_bytes();
-        let raw = &path[value.clone()];
+        let raw = &self.path_bytes()[value.clone()];
         let parameter = if raw.contains(&b'%') {
             match percent_decode(raw).decode_utf8() {
                 Ok(text) => Parameter::Decoded(value, text.into_owned().into_boxed_str()),
@@ -527,18 +529,20 @@ impl Request {
         !matches!(self.bytes, View::Empty)
     }
 
-    /// As [`recycle`](Request::recycle), of a GET that had a head and no more: not a body, not a
-    /// path with parameters, nothing that hooks attach, no part in a worker's hands. What it was
-    /// received in is the caller's.
+    /// As [`recycle`](Request::recycle), of a GET that had a head and no more: not a body, nothing
+    /// that hooks attach, no part in a worker's hands. What it was received in is the caller's.
     #[inline(always)]
     pub(crate) fn recycle_bare(&mut self) -> Option<Lease> {
         self.head.clear();
         self.target = None;
+        if self.names.is_some() {
+            self.names = None;
+            self.parameters.clear();
+        }
         debug_assert!(
             self.method == Method::GET
                 && matches!(self.body, Body::Empty)
                 && self.parameters.is_empty()
-                && self.names.is_none()
                 && self.extensions.is_empty()
                 && self.partial.is_empty()
                 && self.inflow.is_none()
@@ -584,6 +588,11 @@ impl fmt::Debug for Request {
         write!(f, "{} {}", self.method, self.path())?;
         write!(f, " ({} fields, {} bytes)", self.head.fields().len(), self.body().len())
     }
+}
+
+/// Bytes of which the parser has admitted only ASCII.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 /// A header field's name, as text or as [`HeaderName`].

@@ -39,16 +39,19 @@ impl Connection {
         request.target = target;
         request.bytes = View::Lease(lease);
         request.peer = Some(self.peer);
-        if let Some(target) = target
-            && self.is_straight(&request, target, cx)
-        {
-            return self.serve_here(request, target, cx);
-        }
         let plan = match target {
             Some(target) => Plan::Handle(target),
             None => route_by_all(&mut request, cx),
         };
-        self.dispatch(request, plan, cx);
+        let Plan::Handle(target) = plan else {
+            self.dispatch(request, plan, cx);
+            self.advance(cx);
+            return false;
+        };
+        if self.is_straight(&request, target, cx) {
+            return self.serve_here(request, target, cx);
+        }
+        self.dispatch(request, Plan::Handle(target), cx);
         self.advance(cx);
         false
     }
