@@ -38,7 +38,7 @@ fn answer(_: &Request) -> Response {
 
 /// Reads the answer to GET at the start of `bytes`. What is behind it.
 fn read<'a>(bytes: &'a [u8], given: &[(Vec<u8>, Vec<u8>)], body: &[u8]) -> (&'a [u8], bool) {
-    let mut fields = [httparse::EMPTY_HEADER; 512];
+    let mut fields = vec![httparse::EMPTY_HEADER; given.len() + OWN.len()];
     let mut answer = httparse::Response::new(&mut fields);
     let parsed = answer.parse(bytes).expect("a head that others can read");
     let httparse::Status::Complete(length) = parsed else { panic!("half a head") };
