@@ -34,7 +34,9 @@ use crate::{Completion, Event, Failure, FileRange, Operation};
 const PIPE_BYTES: libc::c_int = 256 * 1024;
 /// Bytes sent from the cache at a time, so that the port's other sockets have their turn.
 const CACHED_BYTES: u64 = 1024 * 1024;
-/// How far apart the cache is probed: no farther than the kernel reads ahead by default.
+/// How far apart the cache is probed at first: no farther than the kernel reads ahead by default.
+/// Where a file's bytes were found there, the next ones are probed half as densely, down to the ends
+/// of what is sent at a time: each probe is a system call.
 const PROBE_BYTES: u64 = 128 * 1024;
 /// Pipes of one port at most, two descriptors each.
 pub(super) const PIPES_MAX: usize = 32;
@@ -113,12 +115,15 @@ impl Pipes {
         self.idle.len() == self.count
     }
 
-    fn may_be_cached(&self, file: &File, offset: i64, length: u64) -> bool {
+    fn may_be_cached(&self, range: &mut FileRange, offset: i64, length: u64) -> bool {
         #[cfg(test)]
         if self.only {
             return false;
         }
-        is_cached(file, offset, length)
+        let apart = (PROBE_BYTES << range.found_cached.min(3)).min(CACHED_BYTES);
+        let is_cached = is_cached(&range.file, offset, length, apart);
+        range.found_cached = if is_cached { range.found_cached.saturating_add(1) } else { 0 };
+        is_cached
     }
 
     fn give_back(&mut self, pipe: Pipe) {
@@ -151,14 +156,14 @@ impl Uring {
                 return;
             }
         };
-        let range = &send.range;
+        let range = &mut send.range;
         let offset = i64::try_from(range.offset).unwrap_or(i64::MAX);
         let left = range.length.min((i64::MAX - offset) as u64);
         if left == 0 {
             // Where the system cannot count to, every file has ended.
             return self.end_file(key, 0, completions);
         }
-        if !entry.full && self.pipes.may_be_cached(&range.file, offset, left.min(CACHED_BYTES)) {
+        if !entry.full && self.pipes.may_be_cached(range, offset, left.min(CACHED_BYTES)) {
             match send_cached(fd, &range.file, offset, left.min(CACHED_BYTES) as usize) {
                 Ok(sent) => return self.end_file(key, sent as u64, completions),
                 Err(error) if is_full(&error) => entry.full = true,
@@ -318,7 +323,7 @@ fn is_full(error: &io::Error) -> bool {
 }
 
 /// Whether the file's bytes lie in the page cache, as far as one byte here and there can tell.
-fn is_cached(file: &File, offset: i64, length: u64) -> bool {
+fn is_cached(file: &File, offset: i64, length: u64, apart: u64) -> bool {
     let last = offset.saturating_add_unsigned(length - 1);
     let mut at = offset;
     loop {
@@ -327,7 +332,7 @@ fn is_cached(file: &File, offset: i64, length: u64) -> bool {
         // SAFETY: the one byte is written to `byte`, and both outlive the call.
         match unsafe { libc::preadv2(file.as_raw_fd(), &place, 1, at, libc::RWF_NOWAIT) } {
             1 if at == last => return true,
-            1 => at = last.min(at.saturating_add_unsigned(PROBE_BYTES)),
+            1 => at = last.min(at.saturating_add_unsigned(apart)),
             // The file ends before: nothing will be waited for there.
             0 => return true,
             // Not there (EAGAIN), or a file system that does not say.
