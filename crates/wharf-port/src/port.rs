@@ -105,6 +105,7 @@ pub struct FileRange {
     /// How many bytes.
     pub length: u64,
     /// How often in a row its bytes were found in the system's cache.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "io_uring's backend asks"))]
     pub(crate) found_cached: u8,
 }
 
