@@ -338,17 +338,16 @@ impl Generator {
         Ok(())
     }
 
-    /// A broken connection: another one takes its place and its request.
+    /// A broken connection: another one takes its place and its request. One that had no request
+    /// was not broken: the server does not wait for ever, and is free to end it.
     fn replace(&mut self, slot: usize) -> Result<(), Failure> {
+        self.connections[slot].stream = self.open(slot)?;
+        let Some(due) = self.connections[slot].due else { return Ok(()) };
         self.errors += 1;
         if self.errors > ERRORS_LIMIT {
             return Err("breaks its connections".into());
         }
-        self.connections[slot].stream = self.open(slot)?;
-        match self.connections[slot].due {
-            Some(due) => self.ask(slot, due, Instant::now()),
-            None => Ok(()),
-        }
+        self.ask(slot, due, Instant::now())
     }
 
     /// A connection that may still be on its way.
