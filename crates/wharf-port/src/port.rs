@@ -104,16 +104,6 @@ pub struct FileRange {
     pub offset: u64,
     /// How many bytes.
     pub length: u64,
-    /// How often in a row its bytes were found in the system's cache.
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "io_uring's backend asks"))]
-    pub(crate) found_cached: u8,
-}
-
-impl FileRange {
-    /// A range of that many bytes.
-    pub fn new(file: Arc<File>, offset: u64, length: u64) -> FileRange {
-        FileRange { file, offset, length, found_cached: 0 }
-    }
 }
 
 /// Which of the system's interfaces a port uses.

@@ -253,10 +253,11 @@ fn cut(body: &Body, range: &Range<u64>, parts: &mut VecDeque<Part>) {
                     Part::File(file) => {
                         let wanted = overlap(at, file.length, range);
                         if !wanted.is_empty() {
-                            let (offset, length) =
-                                (file.offset + wanted.start, wanted.end - wanted.start);
-                            let wanted = FileRange::new(file.file.clone(), offset, length);
-                            parts.push_back(Part::File(wanted));
+                            parts.push_back(Part::File(FileRange {
+                                file: file.file.clone(),
+                                offset: file.offset + wanted.start,
+                                length: wanted.end - wanted.start,
+                            }));
                         }
                     }
                 }

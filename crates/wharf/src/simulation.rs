@@ -63,7 +63,7 @@ fn parts() -> VecDeque<Part> {
         file.write_all(&bytes).expect("there is room");
         Arc::new(file)
     });
-    let range = |offset, length| Part::File(FileRange::new(file.clone(), offset, length));
+    let range = |offset, length| Part::File(FileRange { file: file.clone(), offset, length });
     let large = "y".repeat(70_000);
     [Part::Bytes("x".into()), range(7, 30_000), Part::Bytes(large.into()), range(39_999, 1)].into()
 }

@@ -35,8 +35,8 @@ const PIPE_BYTES: libc::c_int = 256 * 1024;
 /// Bytes sent from the cache at a time, so that the port's other sockets have their turn.
 const CACHED_BYTES: u64 = 1024 * 1024;
 /// How far apart the cache is probed at first: no farther than the kernel reads ahead by default.
-/// Where a file's bytes were found there, the next ones are probed half as densely, down to the ends
-/// of what is sent at a time: each probe is a system call.
+/// Where a range's bytes were found there, the next ones are probed half as densely, down to the
+/// ends of what is sent at a time: each probe is a system call.
 const PROBE_BYTES: u64 = 128 * 1024;
 /// Pipes of one port at most, two descriptors each.
 pub(super) const PIPES_MAX: usize = 32;
@@ -115,14 +115,15 @@ impl Pipes {
         self.idle.len() == self.count
     }
 
-    fn may_be_cached(&self, range: &mut FileRange, offset: i64, length: u64) -> bool {
+    /// `found` counts how often in a row the range's bytes were.
+    fn may_be_cached(&self, file: &File, offset: i64, length: u64, found: &mut u8) -> bool {
         #[cfg(test)]
         if self.only {
             return false;
         }
-        let apart = (PROBE_BYTES << range.found_cached.min(3)).min(CACHED_BYTES);
-        let is_cached = is_cached(&range.file, offset, length, apart);
-        range.found_cached = if is_cached { range.found_cached.saturating_add(1) } else { 0 };
+        let apart = (PROBE_BYTES << (*found).min(3)).min(CACHED_BYTES);
+        let is_cached = is_cached(file, offset, length, apart);
+        *found = if is_cached { found.saturating_add(1) } else { 0 };
         is_cached
     }
 
@@ -156,15 +157,17 @@ impl Uring {
                 return;
             }
         };
-        let range = &mut send.range;
+        let range = &send.range;
         let offset = i64::try_from(range.offset).unwrap_or(i64::MAX);
         let left = range.length.min((i64::MAX - offset) as u64);
         if left == 0 {
             // Where the system cannot count to, every file has ended.
             return self.end_file(key, 0, completions);
         }
-        if !entry.full && self.pipes.may_be_cached(range, offset, left.min(CACHED_BYTES)) {
-            match send_cached(fd, &range.file, offset, left.min(CACHED_BYTES) as usize) {
+        let length = left.min(CACHED_BYTES);
+        let found = &mut entry.found_cached;
+        if !entry.full && self.pipes.may_be_cached(&range.file, offset, length, found) {
+            match send_cached(fd, &range.file, offset, length as usize) {
                 Ok(sent) => return self.end_file(key, sent as u64, completions),
                 Err(error) if is_full(&error) => entry.full = true,
                 Err(error) => return self.fail(key, Failure::Io(error), completions),
@@ -296,6 +299,12 @@ impl Uring {
     fn end_file(&mut self, key: Operation, sent: u64, completions: &mut Vec<Completion>) {
         let Some((operation, closing)) = self.take(key) else { return };
         if let Kind::SendFile(send) = operation.kind {
+            if sent == send.range.length
+                && let Some(entry) = self.sockets.get_mut(operation.socket)
+            {
+                // The next range is another one.
+                entry.found_cached = 0;
+            }
             let event = Event::FileSent { range: send.range, result: Ok(sent) };
             completions.push(Completion { token: operation.token, event });
         }

@@ -145,6 +145,8 @@ struct Entry {
     number: u8,
     /// The last file send found no more room: the next one waits for it first.
     full: bool,
+    /// How often in a row bytes of the range that is being sent were found in the cache.
+    found_cached: u8,
     flow: Flow,
 }
 
@@ -503,6 +505,7 @@ impl Entry {
             message: None,
             number: 0,
             full: false,
+            found_cached: 0,
             flow: Flow::new(),
         }
     }

@@ -157,7 +157,7 @@ impl Rig {
         length: u64,
     ) -> Submitted {
         let token = self.monitor.submit(socket, Kind::SendFile { offset, length });
-        let range = FileRange::new(file.clone(), offset, length);
+        let range = FileRange { file: file.clone(), offset, length };
         Submitted { token, operation: self.port.send_file(socket, range, token) }
     }
 

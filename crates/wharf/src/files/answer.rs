@@ -162,7 +162,7 @@ pub(super) fn pass(file: File, state: &FileState, content_type: HeaderValue) -> 
     if state.length == 0 {
         return response.body(Bytes::new());
     }
-    let whole = FileRange::new(Arc::new(file), 0, state.length);
+    let whole = FileRange { file: Arc::new(file), offset: 0, length: state.length };
     response.parts([Part::File(whole)].into())
 }
 

@@ -35,7 +35,7 @@ fn a_large_file_goes_out_in_bounded_steps() {
     });
     let (mut offset, end, mut steps) = (5, bytes.len() as u64 - 5, 0);
     while offset < end {
-        let range = FileRange::new(file.clone(), offset, end - offset);
+        let range = FileRange { file: file.clone(), offset, length: end - offset };
         let sent = rig.file_sent(socket, range).unwrap();
         assert!((1..=4 << 20).contains(&sent), "one step sent {sent} bytes");
         offset += sent;
@@ -53,7 +53,7 @@ fn a_range_beyond_the_file_sends_what_there_is() {
     let file = file(b"0123456789");
     let mut rig = Rig::new(&small());
     let (mut peer, socket) = rig.connect();
-    let range = |offset, length| FileRange::new(file.clone(), offset, length);
+    let range = |offset, length| FileRange { file: file.clone(), offset, length };
     assert_eq!(rig.file_sent(socket, range(4, 100)).unwrap(), 6);
     assert_eq!(rig.file_sent(socket, range(10, 1)).unwrap(), 0);
     assert_eq!(rig.file_sent(socket, range(u64::MAX - 1, 1)).unwrap(), 0);
