@@ -2,8 +2,11 @@
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+use io_uring::IoUring;
 
 use crate::Failure;
 use crate::answer::Answer;
@@ -116,8 +119,23 @@ pub fn run(arguments: &[String]) -> Result<(), Failure> {
         return Err("usage: hold ADDRESS COUNT FIRST PATH".into());
     };
     let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
-    let held = hold(address.parse()?, request.as_bytes(), count.parse()?, first.parse()?);
-    println!("{}", held.connections.len());
+    let mut held = hold(address.parse()?, request.as_bytes(), count.parse()?, first.parse()?);
+    let count = held.connections.len();
+    let ring = registered(&held.connections);
+    if ring.is_some() {
+        held.connections.clear();
+    }
+    println!("{count}");
     io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
+}
+
+/// A ring that keeps the connections, so that they need no descriptors; none where io_uring is
+/// denied. A supervisor or monitor that lists every process's descriptors each second takes 50 ms for
+/// 100,000 of them, on the server's core perhaps, and ahead of the server.
+fn registered(connections: &[TcpStream]) -> Option<IoUring> {
+    let descriptors: Vec<_> = connections.iter().map(AsRawFd::as_raw_fd).collect();
+    let ring = IoUring::new(1).ok()?;
+    ring.submitter().register_files(&descriptors).ok()?;
+    Some(ring)
 }
