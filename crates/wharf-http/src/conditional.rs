@@ -162,7 +162,8 @@ pub fn http_date_seconds(value: &[u8], now: u64) -> Option<u64> {
     let (day, rest) = rest.split_once('-')?;
     let (month, rest) = rest.split_once('-')?;
     let (year, time) = rest.split_at_checked(2)?;
-    let digits: u64 = year.parse().ok()?;
+    // A sign is a digit to `parse`.
+    let digits = year.parse::<u64>().ok().filter(|_| !year.starts_with('+'))?;
     let in_year = |year: u64| seconds(&format!("{day_name}, {day} {month} {year}{time}"));
     let (latest, latest_year) =
         (now.saturating_add(50 * YEAR_SECONDS), 1970 + now / YEAR_SECONDS + 50);
@@ -366,8 +367,12 @@ mod tests {
         assert_eq!(next, of("Thu, 02 Jan 2110 00:00:00 GMT"));
         // The day of the week does not choose the century.
         assert_eq!(seconds("Friday, 06-Nov-70 08:49:37 GMT"), None);
-        for wrong in ["Sonday, 06-Nov-94 08:49:37 GMT", "Sunday, 06-Nov-1994 08:49:37 GMT", "day, "]
-        {
+        for wrong in [
+            "Sonday, 06-Nov-94 08:49:37 GMT",
+            "Sunday, 06-Nov-1994 08:49:37 GMT",
+            "Wednesday, 20-Jan-+0 00:00:00 GMT",
+            "day, ",
+        ] {
             assert_eq!(seconds(wrong), None, "{wrong}");
         }
     }
