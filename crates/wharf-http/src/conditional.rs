@@ -162,7 +162,7 @@ pub fn http_date_seconds(value: &[u8], now: u64) -> Option<u64> {
     let (day, rest) = rest.split_once('-')?;
     let (month, rest) = rest.split_once('-')?;
     let (year, time) = rest.split_at_checked(2)?;
-    // A sign is a digit to `parse`.
+    // `parse` takes a plus, too.
     let digits = year.parse::<u64>().ok().filter(|_| !year.starts_with('+'))?;
     let in_year = |year: u64| seconds(&format!("{day_name}, {day} {month} {year}{time}"));
     let (latest, latest_year) =
@@ -370,7 +370,7 @@ mod tests {
         for wrong in [
             "Sonday, 06-Nov-94 08:49:37 GMT",
             "Sunday, 06-Nov-1994 08:49:37 GMT",
-            "Wednesday, 20-Jan-+0 00:00:00 GMT",
+            "Thursday, 20-Jan-+0 00:00:00 GMT",
             "day, ",
         ] {
             assert_eq!(seconds(wrong), None, "{wrong}");
